@@ -1,0 +1,64 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11+ and make, nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+DEMO := demo
+
+.PHONY: help demo test check format test-system test-exact lock docs clean
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: .venv/.runtime ## Both studies on a small real model, in a few minutes
+	$(BIN)/grace run --limit 12 --out $(DEMO)
+	$(BIN)/grace summarise $(DEMO)
+
+test: .venv/.dev ## All quick tests
+	$(BIN)/python -m pytest --cov=src/grace --cov-report=term:skip-covered --cov-fail-under=90
+
+check: .venv/.dev ## Format, lint, types, layers, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/typos
+
+format: .venv/.dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-system: .venv/.dev ## Real servers, real processes, SIGKILL
+	$(BIN)/python -m pytest -m slow tests
+
+test-exact: .venv-exact/.ready ## Scores against transformers in fp32 on the same weights
+	.venv-exact/bin/python -m tests.exact
+
+docs: .venv/.dev ## Write the generated pages of docs/ again
+	$(BIN)/python scripts/reference.py
+
+lock: ## Resolve dependencies again (needs uv)
+	scripts/lock.sh
+
+clean: ## Remove environments and caches
+	rm -rf .venv .venv-exact .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/.made:
+	scripts/make-venv.sh $(PYTHON) .venv
+	touch $@
+
+.venv/.runtime: .venv/.made requirements/runtime.txt pyproject.toml
+	$(PIP) --require-hashes -r requirements/runtime.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/.dev: .venv/.runtime requirements/dev.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
+	touch $@
+
+.venv-exact/.ready: requirements/exact.txt
+	scripts/make-venv.sh $(PYTHON) .venv-exact
+	.venv-exact/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
+	.venv-exact/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/exact.txt
+	.venv-exact/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Resolve all dependencies to hash-pinned requirement files that name no address.
+set -eu
+cd "$(dirname "$0")/.."
+compile() {
+    target=$1
+    shift
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+        --no-emit-index-url --no-emit-find-links --no-annotate "$@" -o "requirements/$target.txt"
+}
+compile runtime pyproject.toml --all-extras --group build
+compile dev pyproject.toml --all-extras --group build --group dev -c requirements/runtime.txt
+compile exact pyproject.toml --extra embedded --group exact -c requirements/runtime.txt
+# PyTorch is installed before these: its CPU build has another name on every platform.
+python3 - <<'STRIP'
+import pathlib
+import re
+
+path = pathlib.Path("requirements/exact.txt")
+blocks = re.split(r"(?m)^(?=\S)", path.read_text())
+dropped = re.compile(r"(torch|triton|nvidia-|cuda-|torchvision)")
+path.write_text("".join(block for block in blocks if not dropped.match(block)))
+STRIP

@@ -1,0 +1,5 @@
+"""`python -m grace` is `grace`."""
+
+from grace.cli.main import main
+
+main()

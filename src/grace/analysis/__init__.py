@@ -1,0 +1,1 @@
+"""What tables say: summaries by condition. Later: contrasts, human and RSA comparison."""

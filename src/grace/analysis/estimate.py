@@ -1,0 +1,72 @@
+"""
+Means with uncertainty that respects repeated stimuli.
+
+Rows that show the same stimulus are not independent: 300 rows may hold 36
+stimuli. The standard error is therefore cluster-robust by stimulus (Liang and
+Zeger 1986, with the factor G/(G-1) for G clusters), and the interval uses a t
+distribution with G-1 degrees of freedom. With one value per stimulus this is
+the ordinary standard error of a mean.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A value and the stimulus that it belongs to."""
+
+    stimulus: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """
+    A mean and its uncertainty.
+
+    Attributes:
+        mean: Of all values.
+
+        se: Standard error; None with fewer than two stimuli.
+
+        ci_low, ci_high: 95% interval; None with fewer than two stimuli.
+
+        n: Values.
+
+        n_stimuli: Stimuli.
+    """
+
+    mean: float
+    se: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    n_stimuli: int
+
+
+def estimate_mean(observations: Sequence[Observation]) -> Estimate | None:
+    """
+    Estimate a mean with a standard error by stimulus.
+
+    Returns:
+        The estimate, or None if there is nothing to estimate from.
+    """
+    n = len(observations)
+    if n == 0:
+        return None
+    mean = math.fsum(one.value for one in observations) / n
+    residuals: dict[str, list[float]] = defaultdict(list)
+    for one in observations:
+        residuals[one.stimulus].append(one.value - mean)
+    clusters = len(residuals)
+    if clusters < 2:
+        return Estimate(mean, None, None, None, n, clusters)
+    squares = math.fsum(math.fsum(values) ** 2 for values in residuals.values())
+    se = math.sqrt(clusters / (clusters - 1) * squares) / n
+    half = float(stdtrit(clusters - 1, 0.975)) * se
+    return Estimate(mean, se, mean - half, mean + half, n, clusters)

@@ -1,0 +1,199 @@
+"""
+The per-condition summary of a run's tables.
+
+One line for each cell of the design and each measure. In Experiment 1 every
+row is a sample; in Experiment 2 a stimulus has one distribution, however many
+rows repeat it, so each stimulus counts once.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from grace.analysis.estimate import Observation, estimate_mean
+from grace.runs.csvfile import Table, number_text
+from grace.studies.study import AnswerField, Study
+from grace.studies.trials import Trial, TrialSet
+
+Reader = Callable[[Mapping[str, str]], float | None]
+
+SUMMARY_COLUMNS = (
+    "rows",
+    "measure",
+    "n_rows",
+    "n_stimuli",
+    "n_used",
+    "n_excluded",
+    "n_missing",
+    "mean",
+    "se",
+    "ci_low",
+    "ci_high",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    cell: tuple[str, ...]
+    stimulus: str
+    values: Mapping[str, str]
+    excluded: bool
+
+
+def summary_header(study: Study) -> tuple[str, ...]:
+    """Return the columns of a study's summary."""
+    return (*(f"condition_{name}" for name in study.conditions), *SUMMARY_COLUMNS)
+
+
+def summarise_structured(trials: TrialSet, structured: Table) -> Table:
+    """
+    Summarise structured answers by condition, with and without exclusions.
+
+    Args:
+        trials: The trials behind the table, in input order.
+
+        structured: A structured table; its rows are the trials, by replicate.
+    """
+    study = trials.study
+    rows = []
+    for trial, cells in zip(itertools.cycle(trials.trials), structured.rows, strict=False):
+        values = {**dict(zip(structured.header, cells, strict=True)), **trial.variables}
+        excluded = any(exclusion.applies(values) for exclusion in study.exclusions)
+        rows.append(_Row(_cell(study, trial), trial.stimulus_id, values, excluded))
+    measures = dict(_structured_measures(study))
+    exclusions: dict[str, Reader] = {
+        f"excluded_{exclusion.name}": _flag(exclusion.applies) for exclusion in study.exclusions
+    }
+    lines = list(_lines(rows, {**exclusions, **measures}, "all"))
+    if study.exclusions:
+        lines += _lines(rows, measures, "included")
+    return Table(
+        summary_header(study), tuple(sorted(lines, key=lambda line: line[: len(rows[0].cell)]))
+    )
+
+
+def summarise_probabilities(trials: TrialSet, probabilities: Table, scores: Table) -> Table:
+    """
+    Summarise distributions by condition; each stimulus counts once.
+
+    Args:
+        trials: The trials behind the tables, in input order.
+
+        probabilities: A probability table.
+
+        scores: The score table of the same run; adds coverage, and the probes
+            that have no column in the probability table.
+    """
+    study = trials.study
+    in_table = {column.probe for column in study.probability_columns}
+    extra: dict[str, dict[str, str]] = {}
+    for row, _stimulus, name, candidate, _n, _logprob, probability, coverage, *_ in scores.rows:
+        held = extra.setdefault(row, {})
+        held[f"coverage_{name}"] = coverage
+        if name not in in_table:
+            held[f"{name}_prob_{candidate}"] = probability
+    seen: set[str] = set()
+    rows = []
+    for trial, cells in zip(trials.trials, probabilities.rows, strict=True):
+        if trial.stimulus_id in seen:
+            continue
+        seen.add(trial.stimulus_id)
+        values = {
+            **dict(zip(probabilities.header, cells, strict=True)),
+            **extra.get(str(trial.row), {}),
+        }
+        rows.append(_Row(_cell(study, trial), trial.stimulus_id, values, excluded=False))
+    names = [column.name for column in study.probability_columns]
+    for probe in study.candidate_probes:
+        if probe.name not in in_table:
+            names += [f"{probe.name}_prob_{label}" for label in probe.labels]
+    names += [f"coverage_{probe.name}" for probe in study.candidate_probes]
+    lines = _lines(rows, {name: _number(name) for name in names}, "all")
+    width = len(study.conditions)
+    return Table(summary_header(study), tuple(sorted(lines, key=lambda line: line[:width])))
+
+
+def _cell(study: Study, trial: Trial) -> tuple[str, ...]:
+    return tuple(trial.variables[name] for name in study.conditions)
+
+
+def _structured_measures(study: Study) -> Iterator[tuple[str, Reader]]:
+    for answer_field in study.fields:
+        if answer_field.kind == "integer":
+            yield f"{answer_field.name}_mean", _number(answer_field.name)
+        elif answer_field.kind == "choice":
+            for choice in _choices(answer_field):
+                yield f"{answer_field.name}_prop_{choice}", _proportion({answer_field.name: choice})
+    for group in study.joint_fields:
+        fields = [f for f in study.fields if f.name in group]
+        for combination in itertools.product(*(_choices(f) for f in fields)):
+            wanted = {f.name: choice for f, choice in zip(fields, combination, strict=True)}
+            yield f"prop_{'_'.join(combination)}", _proportion(wanted)
+
+
+def _choices(answer_field: AnswerField) -> tuple[str, ...]:
+    return (*answer_field.choices, *(("uncertain",) if answer_field.uncertain else ()))
+
+
+def _number(name: str) -> Reader:
+    def read(values: Mapping[str, str]) -> float | None:
+        text = values.get(name, "")
+        return float(text) if text else None
+
+    return read
+
+
+def _proportion(wanted: Mapping[str, str]) -> Reader:
+    def read(values: Mapping[str, str]) -> float | None:
+        if any(not values[name] for name in wanted):
+            return None
+        return float(all(values[name] == value for name, value in wanted.items()))
+
+    return read
+
+
+def _flag(applies: Callable[[Mapping[str, str]], bool]) -> Reader:
+    def read(values: Mapping[str, str]) -> float | None:
+        return float(applies(values))
+
+    return read
+
+
+def _lines(
+    rows: Sequence[_Row], measures: Mapping[str, Reader], which: str
+) -> Iterator[tuple[str, ...]]:
+    cells: dict[tuple[str, ...], list[_Row]] = {}
+    for row in rows:
+        cells.setdefault(row.cell, []).append(row)
+    for cell in sorted(cells):
+        held = cells[cell]
+        used = [row for row in held if which == "all" or not row.excluded]
+        for name, read in measures.items():
+            values = [(row.stimulus, read(row.values)) for row in used]
+            found = [
+                Observation(stimulus, value) for stimulus, value in values if value is not None
+            ]
+            estimate = estimate_mean(found)
+            yield (
+                *cell,
+                which,
+                name,
+                str(len(held)),
+                str(len({row.stimulus for row in held})),
+                str(len(found)),
+                str(len(held) - len(used)),
+                str(len(values) - len(found)),
+                *(
+                    ("", "", "", "")
+                    if estimate is None
+                    else tuple(
+                        "" if value is None else number_text(value)
+                        for value in (
+                            estimate.mean,
+                            estimate.se,
+                            estimate.ci_low,
+                            estimate.ci_high,
+                        )
+                    )
+                ),
+            )

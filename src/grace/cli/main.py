@@ -1,0 +1,69 @@
+"""
+The entry point: commands, and errors as one clear message.
+
+Exit codes: 0 complete, 1 failed, 2 usage, 3 finished with missing answers.
+"""
+
+import sys
+
+import typer
+
+from grace.cli import models, results, run, serve, studies
+from grace.cli.screen import err
+from grace.errors import GraceError, UsageError
+
+EXIT_COMPLETE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    help="Cognitive-science experiments on open-weight language models, with numbers that a "
+    "reviewer accepts.\n\nStart with: grace run --limit 6 --dry-run",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(run.plan)
+app.command()(run.run)
+app.command()(run.resume)
+app.command()(results.status)
+app.command()(results.validate)
+app.command()(results.summarise)
+app.command()(run.stage)
+app.command()(serve.serve)
+app.add_typer(models.app, name="models")
+app.add_typer(studies.app, name="studies")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """
+    Run a command line and return its exit code.
+
+    Args:
+        arguments: Without the program's name.
+    """
+    try:
+        app(args=arguments, prog_name="grace")
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else EXIT_COMPLETE
+    except UsageError as error:
+        _complain(str(error))
+        return EXIT_USAGE
+    except GraceError as error:
+        _complain(str(error))
+        return EXIT_FAILED
+    return EXIT_COMPLETE
+
+
+def _complain(message: str) -> None:
+    first, *rest = message.splitlines()
+    err.print("error:", style="bold red", end=" ")
+    err.print(first, markup=False)
+    for line in rest:
+        err.print(line, markup=False)

@@ -1,0 +1,144 @@
+"""What a command says at its end: where the tables are and what they hold."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from grace.cli.screen import out
+from grace.pipeline.overview import PlanLine
+from grace.pipeline.run import CellOutcome, CellStatus, RunOutcome
+from grace.runs.csvfile import read_table
+from grace.runs.folder import RunFolder
+from grace.runs.manifest import RunManifest
+from grace.settings import RunSettings
+from grace.studies.study import Study
+
+_EXPERIMENTS = {"exp1": "Experiment 1: responses", "exp2": "Experiment 2: probabilities"}
+_COLOURS = {
+    CellStatus.COMPLETE: "green",
+    CellStatus.INCOMPLETE: "red",
+    CellStatus.STOPPED: "yellow",
+    CellStatus.OPEN: "yellow",
+}
+_SHOWN_WARNINGS = 8
+
+
+def print_plan(inputs: Sequence[str], lines: Sequence[PlanLine], settings: RunSettings) -> None:
+    """Print what a run would ask of each of its models."""
+    for line in inputs:
+        out.print(line, markup=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("study", "experiment", "probe"):
+        table.add_column(name)
+    for name in ("rows", "distinct", "queries", "answers"):
+        table.add_column(name, justify="right")
+    for one in lines:
+        table.add_row(
+            one.study,
+            one.experiment,
+            one.probe,
+            f"{one.rows:,}",
+            f"{one.distinct:,}",
+            f"{one.queries:,}",
+            str(one.answers) if one.answers else "text",
+        )
+    out.print(table)
+    total = sum(one.queries for one in lines)
+    needed = sum(one.rows for one in lines)
+    characters = sum(one.characters for one in lines)
+    out.print(
+        f"{total:,} queries for each model answer {needed:,} cells of rows and probes; about "
+        f"{characters / 4 / 1000:,.0f} thousand prompt tokens (estimated: 4 characters a token)",
+        markup=False,
+    )
+    out.print(f"models: {', '.join(settings.model)}. Nothing was sent.", markup=False)
+
+
+def print_outcome(outcome: RunOutcome) -> None:
+    """Print how each run ended and where its files are."""
+    for cell in outcome.cells:
+        _print_cell(cell)
+    if outcome.stopped:
+        out.print(
+            "[yellow]stopped on request; everything finished is kept. The same command "
+            "continues.[/yellow]"
+        )
+
+
+def print_manifest(folder: RunFolder, manifest: RunManifest) -> None:
+    """Print what a closed run holds."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("study")
+    for name in ("rows", "stimuli", "complete"):
+        table.add_column(name, justify="right")
+    table.add_column("queries answered / failed / not asked")
+    table.add_column("extraction" if folder.experiment == "exp1" else "median coverage")
+    for study, report in manifest.studies.items():
+        counts = report.queries.values()
+        beside = (
+            ", ".join(f"{n} {outcome}" for outcome, n in report.extraction.items())
+            if folder.experiment == "exp1"
+            else ", ".join(f"{probe} {value[1]:.2g}" for probe, value in report.coverage.items())
+        )
+        table.add_row(
+            study,
+            f"{report.rows:,}",
+            f"{report.stimuli:,}",
+            f"{report.complete_rows:,}",
+            f"{sum(c.answered for c in counts):,} / {sum(c.failed for c in counts):,} / "
+            f"{sum(c.not_asked for c in counts):,}",
+            beside,
+        )
+    out.print(table)
+    for warning in manifest.warnings[:_SHOWN_WARNINGS]:
+        out.print(f"note: {warning}", markup=False, style="yellow")
+    if len(manifest.warnings) > _SHOWN_WARNINGS:
+        out.print(f"and {len(manifest.warnings) - _SHOWN_WARNINGS} more notes in manifest.json")
+    for name in manifest.files:
+        out.print(f"  {folder.path / name}", markup=False)
+
+
+def print_summary(folder: RunFolder, study: Study) -> None:
+    """Print a study's headline means by condition, from its summary table."""
+    summary = read_table(folder.table(study.key, "summary"))
+    width = len(study.conditions)
+    measures = {name: index for index, name in enumerate(summary.header)}
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    used: dict[str, int] = {}
+    for row in summary.rows:
+        measure, mean = row[measures["measure"]], row[measures["mean"]]
+        if row[measures["rows"]] != "all" or measure not in study.headlines:
+            continue
+        cells.setdefault(row[:width], {})[measure] = f"{float(mean):.3g}" if mean else "-"
+        used[measure] = used.get(measure, 0) + int(row[measures["n_used"]])
+    if not cells:
+        return
+    table = Table(
+        title=f"{study.title}, means by condition ({_EXPERIMENTS[folder.experiment]})",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in study.conditions:
+        table.add_column(name)
+    for measure in used:
+        table.add_column(study.headlines[measure], justify="right")
+    for cell, means in cells.items():
+        table.add_row(*cell, *(means.get(measure, "") for measure in used))
+    table.add_section()
+    table.add_row("n", *([""] * (width - 1)), *(str(n) for n in used.values()), style="dim")
+    out.print(table)
+
+
+def _print_cell(cell: CellOutcome) -> None:
+    folder = cell.folder
+    before = ", finished before" if cell.already else ""
+    out.print()
+    out.print(
+        f"[bold]{_EXPERIMENTS[folder.experiment]}[/bold], {folder.model}: "
+        f"[{_COLOURS[cell.status]}]{cell.status.value}[/{_COLOURS[cell.status]}]{before}"
+    )
+    out.print(str(folder.path), markup=False)
+    if cell.manifest is not None:
+        print_manifest(folder, cell.manifest)

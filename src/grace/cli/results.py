@@ -1,0 +1,91 @@
+"""`grace status`, `grace validate` and `grace summarise`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grace.analysis.summary import summarise_probabilities, summarise_structured
+from grace.cli.outcome import print_manifest, print_summary
+from grace.cli.screen import err, out
+from grace.engine.journal import read_journal
+from grace.pipeline.closing import query_counts
+from grace.pipeline.reopen import inputs_of, planned_keys
+from grace.runs.csvfile import csv_bytes, read_table, write_bytes
+from grace.runs.folder import find_runs
+from grace.runs.manifest import read_manifest
+from grace.runs.validate import validate_manifest, validate_tables
+
+RunPath = Annotated[
+    Path,
+    typer.Argument(help="A run folder, or a folder given as --out with all runs in it."),
+]
+
+EXIT_FAILED = 1
+EXIT_INCOMPLETE = 3
+
+
+def status(path: RunPath) -> None:
+    """Show how runs stand: finished, unfinished, and what is missing."""
+    complete = True
+    for folder in find_runs(path):
+        out.print(f"[bold]{folder.path}[/bold]")
+        if folder.closed:
+            manifest = read_manifest(folder)
+            complete = complete and manifest.complete
+            print_manifest(folder, manifest)
+            continue
+        complete = False
+        record = folder.read_record()
+        records = read_journal(folder.journal).records
+        inputs = inputs_of(folder, record)
+        for trials in inputs:
+            keys = planned_keys(folder, trials, record.request)
+            for probe, counts in query_counts(keys, records).items():
+                out.print(
+                    f"  {trials.study.key} {probe}: {counts.answered:,} answered, "
+                    f"{counts.failed:,} failed, {counts.not_asked:,} not asked",
+                    markup=False,
+                )
+        out.print(f"  unfinished; continue with: grace resume {folder.path}", style="yellow")
+    raise typer.Exit(0 if complete else EXIT_INCOMPLETE)
+
+
+def validate(path: RunPath) -> None:
+    """Check tables and manifests against their contract; fail loudly."""
+    faulty = 0
+    for folder in find_runs(path):
+        record = folder.read_record()
+        faults = validate_tables(
+            folder, inputs_of(folder, record), record.request.replicates
+        ) + validate_manifest(folder)
+        if faults:
+            faulty += 1
+            err.print(f"[red]FAULTY[/red] {folder.path}")
+            for fault in faults:
+                err.print(f"  {fault}", markup=False)
+        else:
+            out.print(f"[green]valid[/green] {folder.path}")
+    raise typer.Exit(EXIT_FAILED if faulty else 0)
+
+
+def summarise(path: RunPath) -> None:
+    """Write the per-condition summaries of finished runs again, and show the main means."""
+    for folder in find_runs(path):
+        record = folder.read_record()
+        read_manifest(folder)
+        for trials in inputs_of(folder, record):
+            key = trials.study.key
+            table = (
+                summarise_structured(trials, read_table(folder.table(key, "structured")))
+                if folder.experiment == "exp1"
+                else summarise_probabilities(
+                    trials,
+                    read_table(folder.table(key, "probabilities")),
+                    read_table(folder.table(key, "scores")),
+                )
+            )
+            target = folder.table(key, "summary")
+            write_bytes(target, csv_bytes(table.header, table.rows))
+            print_summary(folder, trials.study)
+            out.print(str(target), markup=False)

@@ -1,0 +1,239 @@
+"""`grace run`, `grace plan`, `grace stage` and `grace resume`."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import stamina.instrumentation
+import typer
+
+from grace.cli import options
+from grace.cli.models import shown_progress
+from grace.cli.outcome import print_outcome, print_plan
+from grace.cli.screen import ScreenHook, err
+from grace.engine.events import StopFlag
+from grace.errors import UsageError
+from grace.pipeline.inputs import describe_inputs, load_inputs
+from grace.pipeline.overview import overview_of
+from grace.pipeline.run import PreparedRun, RunOutcome, prepare
+from grace.pipeline.stages import Stage
+from grace.runs.folder import RunFolder
+from grace.settings import RunSettings
+
+EXIT_INCOMPLETE = 3
+
+
+def run(
+    study: options.Study = None,
+    input_: options.Input = None,
+    experiment: options.ExperimentOption = None,
+    model: options.Model = None,
+    endpoint: options.Endpoint = None,
+    server: options.Server = None,
+    api_key_env: options.ApiKeyEnv = None,
+    limit: options.Limit = None,
+    out: options.Out = None,
+    timestamp: options.Timestamp = None,
+    seed: options.Seed = None,
+    replicates: options.Replicates = None,
+    temperature: options.Temperature = None,
+    concurrency: options.Concurrency = None,
+    extractor: options.Extractor = None,
+    extractor_endpoint: options.ExtractorEndpoint = None,
+    scoring: options.Scoring = None,
+    catalogue: options.CatalogueFile = None,
+    threads: options.Threads = None,
+    config: options.Config = None,
+    *,
+    dry_run: options.DryRun = False,
+    new: options.New = False,
+    retry_failed: options.RetryFailed = False,
+) -> None:
+    """
+    Plan and run experiments here: ask, extract, score, summarise, validate.
+
+    Interrupted? Give the same command again: finished queries are not asked twice.
+    """
+    settings = options.merge_settings(
+        config,
+        {
+            "study": study,
+            "input": options.parse_inputs(input_),
+            "experiment": experiment,
+            "model": model,
+            "endpoint": endpoint,
+            "server": server,
+            "api_key_env": api_key_env,
+            "limit": limit,
+            "out": out,
+            "timestamp": timestamp,
+            "seed": seed,
+            "replicates": replicates,
+            "temperature": temperature,
+            "concurrency": concurrency,
+            "extractor": extractor,
+            "extractor_endpoint": extractor_endpoint,
+            "scoring": scoring,
+            "catalogue": catalogue,
+            "threads": threads,
+            "dry_run": dry_run,
+            "new": new,
+            "retry_failed": retry_failed,
+        },
+    )
+    raise typer.Exit(execute(settings))
+
+
+def plan(
+    study: options.Study = None,
+    input_: options.Input = None,
+    experiment: options.ExperimentOption = None,
+    model: options.Model = None,
+    limit: options.Limit = None,
+    replicates: options.Replicates = None,
+    temperature: options.Temperature = None,
+    config: options.Config = None,
+) -> None:
+    """Show what a run would ask; nothing is sent."""
+    settings = options.merge_settings(
+        config,
+        {
+            "study": study,
+            "input": options.parse_inputs(input_),
+            "experiment": experiment,
+            "model": model,
+            "limit": limit,
+            "replicates": replicates,
+            "temperature": temperature,
+        },
+    )
+    inputs = load_inputs(settings)
+    print_plan(describe_inputs(inputs), overview_of(inputs, settings), settings)
+
+
+def resume(
+    folder: Annotated[Path, typer.Argument(help="OUT/EXPERIMENT/MODEL/TIMESTAMP")],
+    *,
+    retry_failed: options.RetryFailed = False,
+    threads: options.Threads = None,
+) -> None:
+    """Continue an unfinished run from its folder alone."""
+    run_folder = RunFolder(folder.resolve())
+    request = run_folder.read_record().request
+    out = run_folder.path.parents[2]
+    settings = request.model_copy(
+        update={
+            "experiment": (run_folder.experiment,),
+            "model": request.model if request.dry_run else (run_folder.model,),
+            "out": out,
+            "timestamp": run_folder.timestamp,
+            "new": False,
+            "retry_failed": retry_failed,
+            "threads": threads if threads is not None else request.threads,
+        }
+    )
+    raise typer.Exit(execute(settings))
+
+
+def stage(
+    name: Annotated[Stage, typer.Argument(help="The stage to run.")],
+    experiment: Annotated[str, typer.Option(help="exp1 or exp2.")],
+    timestamp: Annotated[str, typer.Option(help="The run folder's name; shared by all stages.")],
+    model: Annotated[str, typer.Option(help="A key of `grace models list`.")],
+    study: options.Study = None,
+    input_: options.Input = None,
+    endpoint: options.Endpoint = None,
+    server: options.Server = None,
+    api_key_env: options.ApiKeyEnv = None,
+    limit: options.Limit = None,
+    out: options.Out = None,
+    seed: options.Seed = None,
+    replicates: options.Replicates = None,
+    temperature: options.Temperature = None,
+    concurrency: options.Concurrency = None,
+    extractor: options.Extractor = None,
+    extractor_endpoint: options.ExtractorEndpoint = None,
+    scoring: options.Scoring = None,
+    catalogue: options.CatalogueFile = None,
+    threads: options.Threads = None,
+    config: options.Config = None,
+    *,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Run one stage of one experiment on one model: what containers run."""
+    settings = options.merge_settings(
+        config,
+        {
+            "study": study,
+            "input": options.parse_inputs(input_),
+            "experiment": [experiment],
+            "model": [model],
+            "endpoint": endpoint,
+            "server": server,
+            "api_key_env": api_key_env,
+            "limit": limit,
+            "out": out,
+            "timestamp": timestamp,
+            "seed": seed,
+            "replicates": replicates,
+            "temperature": temperature,
+            "concurrency": concurrency,
+            "extractor": extractor,
+            "extractor_endpoint": extractor_endpoint,
+            "scoring": scoring,
+            "catalogue": catalogue,
+            "threads": threads,
+            "dry_run": dry_run,
+        },
+    )
+    raise typer.Exit(execute(settings, frozenset({name})))
+
+
+def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) -> int:
+    """
+    Run with progress on the screen and return the exit status.
+
+    Raises:
+        GraceError: What stopped the run.
+    """
+    # Retries are reported by our own hook.
+    stamina.instrumentation.set_on_retry_hooks([])
+    hook, stop = ScreenHook(), StopFlag()
+    with shown_progress() as progress:
+        prepared = prepare(settings, hook, stop, progress)
+        prepared.fetch_weights()
+    with hook:
+        outcome = asyncio.run(_with_signals(prepared, stages, stop))
+    print_outcome(outcome)
+    finished = outcome.complete or (stages != frozenset(Stage) and not outcome.stopped)
+    return 0 if finished else EXIT_INCOMPLETE
+
+
+async def _with_signals(
+    prepared: PreparedRun, stages: frozenset[Stage], stop: StopFlag
+) -> RunOutcome:
+    loop = asyncio.get_running_loop()
+    work = asyncio.ensure_future(prepared.execute(stages))
+
+    def on_signal() -> None:
+        if stop.requested:
+            work.cancel()
+            return
+        stop.request()
+        err.print(
+            "stopping: what is in flight is finished first; once more to stop at once",
+            style="yellow",
+        )
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        raise UsageError(
+            "stopped at once; everything finished is kept: the same command continues"
+        ) from error
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

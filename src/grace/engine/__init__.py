@@ -1,0 +1,1 @@
+"""Many queries, once each: plan, journal, workers, retries, events."""

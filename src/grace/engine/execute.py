@@ -1,0 +1,216 @@
+"""
+Workers, retries and the bookkeeping of answers.
+
+Knows nothing of prompts or scores: it runs units of work, each of which asks
+its queries through `Asker.ask`, and writes how each query ended.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import stamina
+from pydantic import JsonValue
+
+from grace.engine.events import RunHook, StageCounts, StopFlag
+from grace.engine.journal import JournalWriter, Record
+from grace.engine.plan import QueryKey
+from grace.errors import InferenceError, ScoringError, ServerUnavailable
+
+_U = TypeVar("_U")
+
+TRANSIENT = ServerUnavailable.__name__
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """
+    How patient a query is with its server.
+
+    Attributes:
+        attempts: Most attempts of one query.
+
+        timeout_seconds: Most time for all of them, waiting included.
+
+        wait_seconds: First pause; doubled each time, with jitter.
+
+        wait_max_seconds: Longest pause.
+    """
+
+    attempts: int = 6
+    timeout_seconds: float = 900.0
+    wait_seconds: float = 0.5
+    wait_max_seconds: float = 30.0
+
+
+class Asker:
+    """
+    Asks queries, once each, and keeps how they ended.
+
+    Args:
+        name: The stage, as people see it (`study1 respond`).
+
+        stage: The stage, as the journal has it.
+
+        finished: What earlier processes finished; their transient failures are
+            asked again.
+
+        planned: How many queries the stage has.
+
+        writer: Where records go.
+
+        hook: Who hears of it.
+
+        policy: Retries.
+
+        give_up_after: Queries in a row that may exhaust their retries before
+            the server counts as lost and the run stops.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stage: str,
+        finished: Mapping[QueryKey, Record],
+        planned: Iterable[QueryKey],
+        writer: JournalWriter,
+        hook: RunHook,
+        policy: RetryPolicy,
+        give_up_after: int = 8,
+    ) -> None:
+        self.name = name
+        self.stage = stage
+        keys = frozenset(planned)
+        self.records: dict[QueryKey, Record] = {
+            key: record
+            for key, record in finished.items()
+            if key in keys and record.error_type != TRANSIENT
+        }
+        self._planned = len(keys)
+        self._writer = writer
+        self._hook = hook
+        self._policy = policy
+        self._give_up_after = give_up_after
+        self._unavailable: list[Record] = []
+        self._unavailable_in_a_row = 0
+
+    @property
+    def counts(self) -> StageCounts:
+        """How the stage stands."""
+        answered = sum(record.status == "answered" for record in self.records.values())
+        return StageCounts(self._planned, answered, len(self.records) - answered)
+
+    async def ask(
+        self, key: QueryKey, probe: str, call: Callable[[], Awaitable[Mapping[str, JsonValue]]]
+    ) -> Record:
+        """
+        Return the record of a query, asking it if it was not finished before.
+
+        Args:
+            key: The query.
+
+            probe: Its probe's name, for the record.
+
+            call: Sends the query and returns the answer as JSON.
+
+        Raises:
+            ServerUnavailable: The server is lost: too many queries in a row
+                exhausted their retries. Nothing is recorded for those.
+        """
+        if key in self.records:
+            return self.records[key]
+        started = time.monotonic()
+        attempts = 0
+        value: Mapping[str, JsonValue] = {}
+        failure: InferenceError | ScoringError | None = None
+        try:
+            async for attempt in stamina.retry_context(
+                on=_wait_for,
+                attempts=self._policy.attempts,
+                timeout=self._policy.timeout_seconds,
+                wait_initial=self._policy.wait_seconds,
+                wait_max=self._policy.wait_max_seconds,
+                wait_jitter=self._policy.wait_seconds,
+            ):
+                with attempt:
+                    attempts = attempt.num
+                    if failure is not None:
+                        self._hook.query_retried(self.name, str(failure), attempts)
+                    try:
+                        value = await call()
+                    except ServerUnavailable as error:
+                        failure = error
+                        raise
+            failure = None
+        except (InferenceError, ScoringError) as error:
+            failure = error
+        record = Record(
+            key=key,
+            stage=self.stage,
+            probe=probe,
+            status="answered" if failure is None else "failed",
+            value=value if failure is None else {},
+            error_type="" if failure is None else type(failure).__name__,
+            error="" if failure is None else str(failure),
+            attempts=attempts,
+            seconds=round(time.monotonic() - started, 4),
+            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        if isinstance(failure, ServerUnavailable):
+            self._unavailable.append(record)
+            self._unavailable_in_a_row += 1
+            if self._unavailable_in_a_row >= self._give_up_after:
+                raise failure
+        else:
+            self._unavailable_in_a_row = 0
+            self._writer.append(record)
+        self.records[key] = record
+        self._hook.query_finished(self.name, record)
+        return record
+
+    def close(self) -> None:
+        """Write down the queries that the server never answered, once the stage is over."""
+        for record in self._unavailable:
+            self._writer.append(record)
+        self._unavailable.clear()
+
+
+def _wait_for(error: Exception) -> bool | float:
+    if not isinstance(error, ServerUnavailable):
+        return False
+    # What the server asks for comes before our own schedule.
+    return True if error.retry_after_seconds is None else min(error.retry_after_seconds, 120.0)
+
+
+async def run_workers(
+    units: Iterable[_U],
+    work: Callable[[_U], Awaitable[None]],
+    *,
+    concurrency: int,
+    stop: StopFlag,
+) -> None:
+    """
+    Work off all units, at most *concurrency* at a time, until done or stopped.
+
+    Raises:
+        GraceError: What a unit raised; the others are cancelled.
+    """
+    pending = iter(units)
+
+    async def worker() -> None:
+        # All workers draw from one iterator: a unit is begun only when a slot is free.
+        for unit in pending:
+            if stop.requested:
+                return
+            await work(unit)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(worker())
+    except BaseExceptionGroup as group_error:
+        # Siblings fail for the same reason; the first one is the story.
+        raise group_error.exceptions[0] from group_error

@@ -1,0 +1,152 @@
+"""
+Every exception that Grace raises on purpose, in one tree.
+
+A class exists because some caller handles it differently.
+
+    GraceError                      the command line prints it and exits with 1
+    ├── UsageError                  wrong flags, files or values: exit 2
+    │   ├── InputFaults             many faults of one input file, all at once
+    │   ├── StudyDefinitionError    a study file does not describe a study
+    │   └── CatalogueError          a model that does not exist, a bad entry
+    ├── IdentityMismatch            a resume under another identity
+    ├── RunFolderError              a run folder that cannot be used
+    │   ├── CorruptJournal          something else wrote to a journal
+    │   └── RunLocked               another process works on this run
+    ├── WeightsError                weights that cannot be had or verified
+    ├── ServingError                the embedded server did not start
+    ├── ValidationFailed            tables that break their contract
+    ├── ScoringError                an answer set that cannot be scored exactly
+    │   └── TokenBoundaryError      a seam inside a token
+    └── InferenceError              one query did not get its answer
+        ├── ServerUnavailable       transient: retried
+        ├── QueryRejected           permanent: never retried
+        ├── BadReply                the server answered with something else
+        └── UnsupportedByServer     the server cannot do this exactly
+"""
+
+from collections.abc import Sequence
+
+
+class GraceError(Exception):
+    """The base of all errors that a user can cause or meet."""
+
+
+class UsageError(GraceError):
+    """The command, a file or a value is wrong; the message says what to change."""
+
+
+class InputFaults(UsageError):
+    """
+    Everything that is wrong with one input file.
+
+    Args:
+        source: The file's name, as the user gave it.
+
+        faults: One line each, already naming row, column, value and remedy.
+    """
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        noun = "fault" if count == 1 else "faults"
+        super().__init__("\n".join([f"{source}: {count} {noun}; nothing was sent", *self.faults]))
+
+
+class StudyDefinitionError(UsageError):
+    """A study's definition is not usable."""
+
+
+class CatalogueError(UsageError):
+    """A model is not in the catalogue, or its entry is wrong."""
+
+
+class IdentityMismatch(GraceError):
+    """
+    A run would be resumed under another identity.
+
+    Args:
+        message: What was to be resumed, and what to do instead.
+
+        differences: One line for each field that differs.
+    """
+
+    def __init__(self, message: str, differences: Sequence[str]) -> None:
+        self.differences = tuple(differences)
+        super().__init__("\n".join([message, *(f"  {line}" for line in self.differences)]))
+
+
+class RunFolderError(GraceError):
+    """A run folder is missing, incomplete or unusable."""
+
+
+class CorruptJournal(RunFolderError):
+    """A journal holds a line that Grace did not write."""
+
+
+class RunLocked(RunFolderError):
+    """Another process is working on this run."""
+
+
+class WeightsError(GraceError):
+    """A model's weights cannot be had, or are not what was promised."""
+
+
+class ServingError(GraceError):
+    """The embedded model server did not start or died."""
+
+
+class ValidationFailed(GraceError):
+    """
+    Tables or manifest break their contract.
+
+    Args:
+        source: The run folder.
+
+        faults: One line each.
+    """
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        noun = "fault" if count == 1 else "faults"
+        super().__init__("\n".join([f"{source}: {count} {noun}", *self.faults]))
+
+
+class ScoringError(GraceError):
+    """A candidate set cannot be scored exactly on this model."""
+
+
+class TokenBoundaryError(ScoringError):
+    """The seam between a prompt and a continuation falls inside a token."""
+
+
+class InferenceError(GraceError):
+    """A query did not get its answer."""
+
+
+class ServerUnavailable(InferenceError):
+    """
+    The server did not answer, or asked for patience; worth another try.
+
+    Args:
+        message: What happened.
+
+        retry_after_seconds: How long the server asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class QueryRejected(InferenceError):
+    """The server refuses this query; asking again would not help."""
+
+
+class BadReply(InferenceError):
+    """The server's reply is not what its interface promises."""
+
+
+class UnsupportedByServer(InferenceError):
+    """The server has no exact way to do what is asked."""

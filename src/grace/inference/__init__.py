@@ -1,0 +1,1 @@
+"""One model server: the client protocol, its dialects and their capabilities."""

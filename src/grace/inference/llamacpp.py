@@ -1,0 +1,331 @@
+"""
+The dialect of llama.cpp's server.
+
+It reports the log-probability of the tokens that it generates, under the raw
+logits, before grammar and samplers, whatever their rank. A grammar of token
+ids forces a candidate's path, so its exact score comes back. The list of most
+probable tokens at each step of that path answers for its siblings too, so a
+set usually needs a few requests only; what is not in a list is forced in turn.
+
+The server ignores `echo` and `prompt_logprobs` without a word: neither is used.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from grace.errors import BadReply, QueryRejected, ServerUnavailable, UnsupportedByServer
+from grace.inference.client import (
+    Capabilities,
+    Generation,
+    GenerationRequest,
+    NextTokenQuestion,
+    Rendered,
+    ServerIdentity,
+)
+from grace.inference.slots import SlotPool
+from grace.inference.transport import Transport
+from grace.studies.prompts import Prompt, PromptMode
+
+_M = TypeVar("_M", bound=BaseModel)
+
+# Wide enough to hold the siblings of most candidates; the rest is forced, so
+# the width changes the cost and never the result.
+_LISTED_TOKENS = 200
+
+
+class _Tokens(BaseModel):
+    tokens: list[int]
+
+
+class _Template(BaseModel):
+    prompt: str
+
+
+class _DefaultSettings(BaseModel):
+    n_ctx: int = 0
+
+
+class _Props(BaseModel):
+    default_generation_settings: _DefaultSettings
+    total_slots: int
+    chat_template: str = ""
+    bos_token: str = ""
+    model_ftype: str = ""
+    build_info: str = ""
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
+class _Alternative(BaseModel):
+    id: int
+    logprob: float | None
+
+
+class _Step(BaseModel):
+    id: int
+    logprob: float | None
+    top_logprobs: list[_Alternative] = []
+
+
+class _Completion(BaseModel):
+    content: str
+    tokens: list[int] = []
+    stop_type: str = ""
+    tokens_predicted: int
+    tokens_evaluated: int
+    completion_probabilities: list[_Step] = []
+
+
+def _parse(kind: type[_M], reply: JsonValue, path: str) -> _M:
+    try:
+        return kind.model_validate(reply)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise BadReply(f"{path}: {where or 'reply'}: {problem['msg']}") from error
+
+
+class LlamaCppClient:
+    """
+    A llama.cpp server as an inference client.
+
+    Args:
+        transport: The server's address.
+
+        details: What the caller knows of the server beyond what it tells
+            (the embedded server's cache type and attention); joins the identity.
+    """
+
+    def __init__(
+        self, transport: Transport, details: Mapping[str, JsonValue] | None = None
+    ) -> None:
+        self._transport = transport
+        self._details = dict(details or {})
+        self._capabilities = Capabilities(
+            token_ids=False, next_token=False, sequence=False, json_schema=False, seed=False
+        )
+        self._slots = SlotPool(1)
+        self._bos: tuple[int, ...] = ()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the probes of `connect` found."""
+        return self._capabilities
+
+    async def connect(self) -> ServerIdentity:
+        """Reach the server, read its properties, and probe forced scoring."""
+        props = _parse(_Props, await self._transport.get("/props"), "/props")
+        models = _parse(_Models, await self._transport.get("/v1/models"), "/v1/models")
+        self._slots = SlotPool(max(1, props.total_slots))
+        if props.bos_token:
+            self._bos = tuple(await self._tokenize(props.bos_token, add_special=False))
+        raw = await self._forced_scores_are_raw()
+        self._capabilities = Capabilities(
+            token_ids=True,
+            next_token=raw,
+            sequence=raw,
+            json_schema=True,
+            seed=True,
+            preferred_scoring="sequence",
+        )
+        return ServerIdentity(
+            dialect="llamacpp",
+            version=props.build_info,
+            model=models.data[0].id if models.data else "",
+            details={
+                "quantisation": props.model_ftype,
+                "context_length": props.default_generation_settings.n_ctx,
+                "chat_template_sha256": hashlib.sha256(props.chat_template.encode()).hexdigest(),
+                "logprobs": "raw" if raw else "processed",
+                **self._details,
+            },
+        )
+
+    async def render(self, prompt: Prompt) -> Rendered:
+        """Apply the server's own chat template, and encode."""
+        if prompt.mode is PromptMode.CHAT:
+            reply = await self._transport.post(
+                "/apply-template",
+                {"messages": [{"role": m.role, "content": m.content} for m in prompt.messages]},
+            )
+            text = _parse(_Template, reply, "/apply-template").prompt + prompt.answer_prefix
+        else:
+            text = prompt.text
+        return Rendered(text=text, token_ids=await self.encode(text))
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Encode; a BOS that the template wrote already is not doubled."""
+        ids = tuple(await self._tokenize(text, add_special=True))
+        bos = self._bos
+        if len(bos) == 1 and ids[:2] == bos * 2:
+            return ids[1:]
+        return ids
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Draw one response from the rendered prompt."""
+        rendered = await self.render(request.prompt)
+        sampling = request.sampling
+        payload: dict[str, JsonValue] = {
+            "n_predict": request.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "seed": request.seed,
+            "stop": list(request.stop),
+            # The server's defaults for these would change what is drawn.
+            "samplers": ["top_k", "top_p", "min_p", "temperature"],
+            "repeat_penalty": 1.0,
+        }
+        if request.json_schema is not None:
+            payload["json_schema"] = dict(request.json_schema)
+        completion = await self._complete(rendered.token_ids, payload)
+        finish: Literal["stop", "length"] = "length" if completion.stop_type == "limit" else "stop"
+        return Generation(
+            text=completion.content,
+            finish_reason=finish,
+            prompt_tokens=len(rendered.token_ids),
+            completion_tokens=completion.tokens_predicted,
+        )
+
+    async def next_token_logprobs(
+        self, questions: Sequence[NextTokenQuestion]
+    ) -> list[dict[int, float]]:
+        """Score each question's tokens as continuations of one token."""
+        answers = []
+        for question in questions:
+            scored = await self.sequence_logprobs(
+                question.prefix, [(token,) for token in question.tokens]
+            )
+            answers.append(
+                {token: values[0] for token, values in zip(question.tokens, scored, strict=True)}
+            )
+        return answers
+
+    async def sequence_logprobs(
+        self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
+    ) -> list[tuple[float, ...]]:
+        """Force paths until every token of every continuation is measured."""
+        if not self._capabilities.sequence:
+            raise UnsupportedByServer(
+                "this llama.cpp server does not report raw log-probabilities of forced tokens"
+            )
+        known: dict[tuple[int, ...], dict[int, float]] = {}
+        async with self._slots.slot_for(prompt) as slot:
+            for continuation in sorted(continuations, key=lambda ids: (-len(ids), ids)):
+                if not _is_known(continuation, known):
+                    await self._force(prompt, continuation, known, slot)
+        return [
+            tuple(known[ids[:depth]][token] for depth, token in enumerate(ids))
+            for ids in continuations
+        ]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def _force(
+        self,
+        prompt: tuple[int, ...],
+        path: tuple[int, ...],
+        known: dict[tuple[int, ...], dict[int, float]],
+        slot: int,
+    ) -> None:
+        completion = await self._post_completion(
+            prompt,
+            slot,
+            {
+                "n_predict": len(path),
+                "n_probs": _LISTED_TOKENS,
+                "temperature": 0,
+                "grammar": "root ::= " + " ".join(f"<[{token}]>" for token in path),
+                "return_tokens": True,
+            },
+        )
+        steps = completion.completion_probabilities
+        if tuple(step.id for step in steps) != path:
+            raise BadReply(
+                f"/completion: forced tokens {list(path)}, got {[step.id for step in steps]}"
+            )
+        for depth, step in enumerate(steps):
+            node = known.setdefault(path[:depth], {})
+            for alternative in step.top_logprobs:
+                # Tokens of probability zero are listed with a placeholder by some builds;
+                # only what is a log-probability is taken from the list.
+                if alternative.logprob is not None and math.isfinite(alternative.logprob):
+                    node[alternative.id] = min(0.0, alternative.logprob)
+            node[step.id] = _logprob(step.logprob)
+
+    async def _complete(
+        self, prompt: tuple[int, ...], payload: Mapping[str, JsonValue]
+    ) -> _Completion:
+        async with self._slots.slot_for(prompt) as slot:
+            return await self._post_completion(prompt, slot, payload)
+
+    async def _post_completion(
+        self, prompt: tuple[int, ...], slot: int, payload: Mapping[str, JsonValue]
+    ) -> _Completion:
+        if not prompt:
+            raise QueryRejected("the prompt has no tokens")
+        reply = await self._transport.post(
+            "/completion",
+            {"prompt": list(prompt), "cache_prompt": True, "id_slot": slot, **payload},
+        )
+        return _parse(_Completion, reply, "/completion")
+
+    async def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        reply = await self._transport.post(
+            "/tokenize", {"content": text, "add_special": add_special, "parse_special": True}
+        )
+        return _parse(_Tokens, reply, "/tokenize").tokens
+
+    async def _forced_scores_are_raw(self) -> bool:
+        """Force the least probable of the listed tokens: a masked score would be 0."""
+        prompt = tuple(await self._tokenize("The capital of France is", add_special=True))
+        free = await self._post_completion(
+            prompt, 0, {"n_predict": 1, "n_probs": 20, "temperature": 0}
+        )
+        if not free.completion_probabilities:
+            return False
+        listed = free.completion_probabilities[0].top_logprobs
+        unlikely = min(listed, key=lambda token: _logprob(token.logprob), default=None)
+        if unlikely is None:
+            return False
+        known: dict[tuple[int, ...], dict[int, float]] = {}
+        try:
+            await self._force(prompt, (unlikely.id,), known, 0)
+        except (BadReply, QueryRejected):
+            return False
+        return abs(known[()][unlikely.id] - _logprob(unlikely.logprob)) < 0.2
+
+
+def _is_known(path: tuple[int, ...], known: Mapping[tuple[int, ...], Mapping[int, float]]) -> bool:
+    return all(token in known.get(path[:depth], ()) for depth, token in enumerate(path))
+
+
+def _logprob(value: float | None) -> float:
+    if value is None or not math.isfinite(value) or value > 1e-4:
+        raise BadReply(f"/completion: {value} is not a log-probability")
+    return min(0.0, value)
+
+
+async def wait_until_ready(transport: Transport) -> None:
+    """
+    Check that the server has loaded its model.
+
+    Raises:
+        ServerUnavailable: It has not, or does not answer.
+    """
+    reply = await transport.get("/health")
+    if not isinstance(reply, dict) or reply.get("status") != "ok":
+        raise ServerUnavailable(f"{transport.base_url}: not ready: {reply}")

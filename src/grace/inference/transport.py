@@ -1,0 +1,206 @@
+"""
+JSON over HTTP, with every failure translated once into Grace's errors.
+
+All dialects send through this. It knows nothing of models; it never retries
+(the engine does), never logs a body, and never puts a key into a message.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import aiohttp
+from pydantic import JsonValue
+
+from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
+
+# 424 is how TGI reports that generating failed: its worker, not the query.
+_TRANSIENT_STATUS = frozenset({408, 409, 424, 425, 429, 500, 502, 503, 504, 529})
+_SHOWN_BODY = 300
+_CONNECT_SECONDS = 10
+
+
+class Transport:
+    """
+    One server's base address and a pool of connections to it.
+
+    Args:
+        base_url: Scheme, host, port and an optional path; no trailing `/v1`.
+
+        api_key: Sent as a bearer token, or None.
+
+        key_variable: The environment variable that the key comes from; only
+            its name is used, to say what to set when the server wants a key.
+
+        timeout_seconds: For one request, from asking for a connection to the
+            reply's last byte.
+
+        connections: Most connections at a time.
+
+        max_reply_bytes: A longer reply is refused.
+
+    Raises:
+        UsageError: The address is not an http or https URL, or the key cannot
+            be sent.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        key_variable: str | None = None,
+        timeout_seconds: float = 600,
+        connections: int = 64,
+        max_reply_bytes: int = 256 * 1024 * 1024,
+    ) -> None:
+        self.base_url = _checked_url(base_url).rstrip("/").removesuffix("/v1")
+        self._api_key = (api_key or "").strip()
+        self._key_variable = key_variable
+        if not (self._api_key.isascii() and self._api_key.isprintable()):
+            raise UsageError(
+                f"the key{self._from_variable()} holds characters that no key has; set it again"
+            )
+        # sock_connect, not connect: the latter also counts the wait for a free
+        # connection, and would fail queries that merely queue behind long ones.
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
+        self._connections = connections
+        self._max_reply_bytes = max_reply_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, path: str) -> JsonValue:
+        """
+        Fetch JSON.
+
+        Raises:
+            ServerUnavailable, QueryRejected, BadReply: See `InferenceClient`.
+        """
+        return await self._request("GET", path, None)
+
+    async def post(self, path: str, payload: Mapping[str, JsonValue]) -> JsonValue:
+        """
+        Send JSON and return the reply's JSON.
+
+        Raises:
+            ServerUnavailable, QueryRejected, BadReply: See `InferenceClient`.
+        """
+        return await self._request("POST", path, payload)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # The key must not follow a redirect to another host: redirects are refused.
+            headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+            self._session = aiohttp.ClientSession(
+                timeout=self._timeout,
+                headers=headers,
+                connector=aiohttp.TCPConnector(limit=self._connections),
+                trust_env=True,
+            )
+        return self._session
+
+    async def _request(
+        self, method: str, path: str, payload: Mapping[str, JsonValue] | None
+    ) -> JsonValue:
+        url = f"{self.base_url}{path}"
+        data = None if payload is None else json.dumps(payload, allow_nan=False).encode()
+        try:
+            async with self._open().request(
+                method,
+                url,
+                data=data,
+                headers={"Content-Type": "application/json"} if data is not None else None,
+                allow_redirects=False,
+            ) as reply:
+                body = await self._read(reply)
+                status = reply.status
+                retry_after = reply.headers.get("Retry-After")
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ServerUnavailable(f"{url}: no connection within {_CONNECT_SECONDS} s") from error
+        except TimeoutError as error:
+            raise ServerUnavailable(f"{url}: no reply within {self._timeout.total:g} s") from error
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            reason = str(error) or type(error).__name__
+            raise ServerUnavailable(f"{url}: {reason}") from error
+        if status in _TRANSIENT_STATUS:
+            raise ServerUnavailable(
+                f"{url}: HTTP {status}: {self._shown(body)}", _retry_after_seconds(retry_after)
+            )
+        if status != 200:
+            raise QueryRejected(f"{url}: HTTP {status}: {self._refusal(status)}{self._shown(body)}")
+        try:
+            # Python's parser would accept NaN and Infinity, which are not JSON.
+            parsed: JsonValue = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise BadReply(f"{url}: the reply is not JSON: {self._shown(body)}") from error
+        return parsed
+
+    async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
+        chunks = bytearray()
+        async for chunk in reply.content.iter_chunked(1 << 16):
+            chunks += chunk
+            if len(chunks) > self._max_reply_bytes:
+                raise BadReply(f"{reply.url}: the reply exceeds {self._max_reply_bytes} bytes")
+        return bytes(chunks)
+
+    def _shown(self, body: bytes) -> str:
+        if self._api_key:
+            # Servers repeat a key that they refuse.
+            body = body.replace(self._api_key.encode(), b"[key]")
+        text = " ".join(body[: _SHOWN_BODY * 4].decode("utf-8", "replace").split())
+        return text if len(text) <= _SHOWN_BODY else text[:_SHOWN_BODY] + "…"
+
+    def _refusal(self, status: int) -> str:
+        if 300 <= status < 400:
+            return "redirects are not followed; give the final address. "
+        if status not in {401, 403}:
+            return ""
+        if self._api_key:
+            return f"the server refuses the key{self._from_variable()}. "
+        return f"the server wants a key; set {self._key_variable or 'the variable that holds it'}. "
+
+    def _from_variable(self) -> str:
+        return f" in {self._key_variable}" if self._key_variable else ""
+
+
+def _checked_url(url: str) -> str:
+    if "@" in url:
+        raise UsageError("--endpoint holds a user name or password; give the key by a variable")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        usable = usable and not (parts.query or parts.fragment)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--endpoint is {url!r}; expected a URL such as http://127.0.0.1:8000")
+    return url
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _retry_after_seconds(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

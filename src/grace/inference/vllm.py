@@ -1,0 +1,183 @@
+"""
+The dialect of vLLM's OpenAI-style server.
+
+Exact scoring has two ways here. `logprob_token_ids` reports chosen tokens at
+the next position, many prompts a request, and uses the prefix cache; it is
+recent, and an older server ignores it without a word. `prompt_logprobs`
+reports every token of a prompt, and computes the whole prompt again. What a
+server can do is measured on connecting, and every reply is checked again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from grace.errors import TokenBoundaryError, UnsupportedByServer
+from grace.inference.client import (
+    Capabilities,
+    Generation,
+    GenerationRequest,
+    NextTokenQuestion,
+    Rendered,
+    ServerIdentity,
+)
+from grace.inference.reply import checked_logprob
+from grace.inference.transport import Transport
+from grace.inference.vllm_probes import find_server, probe
+from grace.inference.vllm_requests import VllmRequests
+from grace.studies.prompts import Prompt, PromptMode
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Questions that travel in one request, and the union of their tokens."""
+
+    questions: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    tokens: set[int] = field(default_factory=set)
+    prompt_tokens: int = 0
+
+
+class VllmClient:
+    """
+    One model on a vLLM server.
+
+    Args:
+        transport: The server's address.
+
+        model: The model's name on the server; None for the only one.
+
+        prompts_per_request: Most prompts in one request for log-probabilities.
+
+        tokens_per_request: Most prompt tokens in one such request, unless a
+            single prompt is longer.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        model: str | None = None,
+        *,
+        prompts_per_request: int = 64,
+        tokens_per_request: int = 65_536,
+    ) -> None:
+        self._transport = transport
+        self._asked_model = model
+        self._prompts_per_request = prompts_per_request
+        self._tokens_per_request = tokens_per_request
+        self._requests = VllmRequests(transport, model or "")
+        self._listed_tokens = 0
+        self._bos = Rendered("", ())
+        self._capabilities = Capabilities(
+            token_ids=False, next_token=False, sequence=False, json_schema=False, seed=False
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the probes of `connect` found."""
+        return self._capabilities
+
+    async def connect(self) -> ServerIdentity:
+        """Reach the server, choose the model, and measure what the server can do."""
+        server = await find_server(self._transport, self._asked_model)
+        self._requests = VllmRequests(self._transport, server.model)
+        found = await probe(self._requests)
+        self._bos = found.bos
+        self._listed_tokens = found.listed_tokens
+        self._capabilities = found.capabilities
+        return ServerIdentity(
+            dialect="vllm",
+            version=server.version,
+            model=server.model,
+            details={**server.details, **found.details},
+        )
+
+    async def render(self, prompt: Prompt) -> Rendered:
+        """Let the server apply its template; decode its tokens and encode them again."""
+        if prompt.mode is PromptMode.CHAT:
+            token_ids = await self._requests.chat_tokens(prompt.messages)
+            text = await self._requests.text(token_ids)
+        else:
+            token_ids = await self._requests.tokens(prompt.text, add_special_tokens=True)
+            text = self._bos.text + prompt.text
+        if self._bos.token_ids and token_ids[:2] == self._bos.token_ids * 2:
+            raise UnsupportedByServer("the rendered prompt begins with two BOS tokens")
+        joined = await self.encode(text + prompt.answer_prefix)
+        if not prompt.answer_prefix and joined != token_ids:
+            raise UnsupportedByServer(
+                "the tokens of the rendered prompt change when they are decoded and encoded again: "
+                f"the server has {len(token_ids)}, encoding gives {len(joined)}"
+            )
+        if joined[: len(token_ids)] != token_ids:
+            raise TokenBoundaryError(
+                f"the answer prefix {prompt.answer_prefix!r} changes the prompt's own tokens"
+            )
+        return Rendered(text=text + prompt.answer_prefix, token_ids=joined)
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Encode a rendered text: its BOS is in the text, so none is added."""
+        return await self._requests.tokens(text, add_special_tokens=False) if text else ()
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Draw one response; the answer prefix is for scoring, and is not sent."""
+        if request.json_schema is not None and not self._capabilities.json_schema:
+            raise UnsupportedByServer("this vLLM server does not obey a JSON schema")
+        return await self._requests.generate(request)
+
+    async def next_token_logprobs(
+        self, questions: Sequence[NextTokenQuestion]
+    ) -> list[dict[int, float]]:
+        """Ask many questions a request, all about the union of their tokens."""
+        if not self._capabilities.next_token:
+            raise UnsupportedByServer("this vLLM server does not report chosen tokens exactly")
+        answers: list[dict[int, float]] = [{} for _ in questions]
+        for batch in self._batches(questions):
+            prefixes = [questions[index].prefix for index, _ in batch.questions]
+            listed = await self._requests.listed_logprobs(prefixes, sorted(batch.tokens))
+            for (index, tokens), values in zip(batch.questions, listed, strict=True):
+                for token in tokens:
+                    where = f"vLLM: question {index}, token {token}"
+                    answers[index][token] = checked_logprob(values[token], where)
+        return answers
+
+    async def sequence_logprobs(
+        self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
+    ) -> list[tuple[float, ...]]:
+        """Send each continuation behind the prompt and read the prompt's own tokens."""
+        if not self._capabilities.sequence:
+            raise UnsupportedByServer("this vLLM server does not report a prompt's tokens exactly")
+        if not prompt or not all(continuations):
+            raise ValueError("a prompt and each of its continuations need at least one token")
+        longest = len(prompt) + max(map(len, continuations), default=0)
+        size = min(self._prompts_per_request, max(1, self._tokens_per_request // longest))
+        scores: list[tuple[float, ...]] = []
+        for start in range(0, len(continuations), size):
+            part = continuations[start : start + size]
+            scores += await self._requests.tail_logprobs(prompt, part)
+        return scores
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    def _batches(self, questions: Sequence[NextTokenQuestion]) -> Iterator[_Batch]:
+        batches: list[_Batch] = []
+        for index, question in enumerate(questions):
+            if not question.prefix or not question.tokens:
+                raise ValueError("a question needs a prefix and at least one token")
+            for start in range(0, len(question.tokens), self._listed_tokens):
+                tokens = question.tokens[start : start + self._listed_tokens]
+                fitting = (b for b in batches if self._fits(b, question.prefix, tokens))
+                batch = next(fitting, None)
+                if batch is None:
+                    batch = _Batch()
+                    batches.append(batch)
+                batch.questions.append((index, tokens))
+                batch.tokens.update(tokens)
+                batch.prompt_tokens += len(question.prefix)
+        yield from batches
+
+    def _fits(self, batch: _Batch, prefix: tuple[int, ...], tokens: tuple[int, ...]) -> bool:
+        return (
+            len(batch.questions) < self._prompts_per_request
+            and batch.prompt_tokens + len(prefix) <= self._tokens_per_request
+            and len(batch.tokens.union(tokens)) <= self._listed_tokens
+        )

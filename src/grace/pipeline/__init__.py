@@ -1,0 +1,1 @@
+"""The stages of an experiment and their graph: the one plan that all executors run."""

@@ -1,0 +1,163 @@
+"""One cell: an experiment on a model, and what its stages work with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from grace.engine.events import RunHook, StopFlag
+from grace.engine.journal import Record, read_journal
+from grace.engine.plan import (
+    QueryKey,
+    ResponsePlan,
+    ScorePlan,
+    plan_responses,
+    plan_scores,
+)
+from grace.engine.score import ScoringMethod, choose_method
+from grace.inference.client import Sampling
+from grace.pipeline.connection import Connection, ModelUse
+from grace.pipeline.extractor import ExtractorChoice
+from grace.runs.folder import RunFolder, RunRecord
+from grace.runs.identity import InputIdentity, RunIdentity, check_identity
+from grace.settings import Experiment, RunSettings
+from grace.studies.trials import TrialSet
+
+
+@dataclass(slots=True)
+class Cell:
+    """
+    What a cell works with.
+
+    Attributes:
+        experiment: `exp1` or `exp2`.
+
+        use: The model.
+
+        inputs: The trials of each study.
+
+        settings: The run's settings.
+
+        folder: The run's folder.
+
+        extractor: Who extracts, in Experiment 1.
+
+        hook: Who hears of progress.
+
+        stop: Whether to stop.
+
+        seconds: Wall time by stage, filled as stages end.
+    """
+
+    experiment: Experiment
+    use: ModelUse
+    inputs: tuple[TrialSet, ...]
+    settings: RunSettings
+    folder: RunFolder
+    extractor: ExtractorChoice
+    hook: RunHook
+    stop: StopFlag
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def identity(self, server: Mapping[str, object], scoring: str) -> RunIdentity:
+        """Return the cell's identity on a server."""
+        asking: dict[str, object]
+        if self.experiment == "exp1":
+            asking = {
+                "sampling": sampling_of(self.settings).model_dump(),
+                "seed": self.settings.seed,
+                "replicates": self.settings.replicates,
+                "extractor": self.extractor.label,
+            }
+        else:
+            asking = {"scoring": scoring}
+        return RunIdentity.model_validate(
+            {
+                "experiment": self.experiment,
+                "model": dict(self.use.identity),
+                "studies": {
+                    trials.study.key: InputIdentity(
+                        input_sha256=trials.sha256,
+                        rows=len(trials.trials),
+                        stimuli=trials.stimuli(),
+                        definition_sha256=trials.study.definition_sha256(),
+                    )
+                    for trials in self.inputs
+                },
+                "server": dict(server),
+                "asking": asking,
+            }
+        )
+
+    def response_plans(self) -> tuple[ResponsePlan, ...]:
+        """Plan Experiment 1."""
+        return tuple(
+            plan_responses(
+                trials,
+                seed=self.settings.seed,
+                replicates=self.settings.replicates,
+                deterministic=self.settings.temperature == 0,
+            )
+            for trials in self.inputs
+        )
+
+    def score_plans(self) -> tuple[ScorePlan, ...]:
+        """Plan Experiment 2."""
+        return tuple(plan_scores(trials) for trials in self.inputs)
+
+    def records(self) -> Mapping[QueryKey, Record]:
+        """Read the journal."""
+        return read_journal(self.folder.journal).records
+
+
+def sampling_of(settings: RunSettings) -> Sampling:
+    """Return the sampling of Experiment 1."""
+    return Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        min_p=settings.min_p,
+    )
+
+
+def server_identity(connection: Connection) -> dict[str, object]:
+    """Return a server's identity as JSON."""
+    server = connection.server
+    return {
+        "dialect": server.dialect,
+        "version": server.version,
+        "model": server.model,
+        **server.details,
+    }
+
+
+def scoring_method(cell: Cell, connection: Connection) -> ScoringMethod | None:
+    """
+    Return how Experiment 2 asks this server; None in Experiment 1.
+
+    Raises:
+        UnsupportedByServer: The server cannot score exactly.
+    """
+    if cell.experiment == "exp1":
+        return None
+    wanted = None if cell.settings.scoring == "auto" else ScoringMethod(cell.settings.scoring)
+    return choose_method(connection.client.capabilities, wanted)
+
+
+def begin(cell: Cell, identity: RunIdentity) -> RunRecord:
+    """
+    Record the identity of a new run, or check that of one that was begun.
+
+    Raises:
+        IdentityMismatch: The run was begun under another identity.
+    """
+    if cell.folder.begun:
+        record = cell.folder.read_record()
+        check_identity(record.identity, identity, str(cell.folder.path))
+        return record
+    record = RunRecord(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        request=cell.settings,
+        identity=identity,
+    )
+    cell.folder.write_record(record)
+    return record

@@ -1,0 +1,158 @@
+"""What a manifest says of a finished cell: accounting, coverage, warnings, files."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from grace.engine.journal import Record
+from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
+from grace.pipeline.cell import Cell
+from grace.runs.csvfile import read_table
+from grace.runs.folder import RunRecord
+from grace.runs.manifest import (
+    QueryCounts,
+    RunManifest,
+    StudyReport,
+    file_entry,
+    software_versions,
+)
+from grace.runs.tables import ANSWERED, row_responses, score_all
+
+LOW_COVERAGE = 0.1
+"""Below this, a distribution over the set says little about what the model would answer."""
+
+
+def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifest:
+    """Assemble the manifest of a cell whose tables are written and valid."""
+    records = cell.records()
+    if cell.experiment == "exp1":
+        studies = {
+            plan.trials.study.key: _response_report(cell, plan, records)
+            for plan in cell.response_plans()
+        }
+    else:
+        studies = {
+            plan.trials.study.key: _score_report(plan, records) for plan in cell.score_plans()
+        }
+    names = sorted(
+        path.name
+        for path in cell.folder.path.iterdir()
+        if path.suffix in {".csv", ".jsonl"} and not path.name.startswith(".")
+    )
+    return RunManifest(
+        started=record.started,
+        finished=finished.isoformat(timespec="seconds"),
+        seconds=dict(cell.seconds),
+        complete=all(report.complete_rows == report.rows for report in studies.values()),
+        warnings=tuple(_warnings(cell, studies, records)),
+        identity=record.identity,
+        request=record.request.model_dump(mode="json"),
+        studies=studies,
+        versions=software_versions(),
+        files={name: file_entry(cell.folder.path / name) for name in names},
+    )
+
+
+def query_counts(
+    keys: Mapping[str, Iterable[QueryKey]], records: Mapping[QueryKey, Record]
+) -> dict[str, QueryCounts]:
+    """Return the accounting of queries by probe."""
+    counts = {}
+    for probe, planned in keys.items():
+        ends = Counter(
+            records[key].status if key in records else "not_asked" for key in set(planned)
+        )
+        counts[probe] = QueryCounts(
+            planned=ends.total(),
+            answered=ends["answered"],
+            failed=ends["failed"],
+            not_asked=ends["not_asked"],
+        )
+    return counts
+
+
+def response_keys(plan: ResponsePlan) -> dict[str, list[QueryKey]]:
+    """Return the query keys of Experiment 1 by probe."""
+    keys: dict[str, list[QueryKey]] = {probe.name: [] for probe in plan.trials.study.dialogue}
+    for dialogue in plan.dialogues:
+        for query in dialogue.queries:
+            keys[query.probe.name].append(query.key)
+    return keys
+
+
+def score_keys(plan: ScorePlan) -> dict[str, list[QueryKey]]:
+    """Return the query keys of Experiment 2 by probe."""
+    keys: dict[str, list[QueryKey]] = {
+        probe.name: [] for probe in plan.trials.study.candidate_probes
+    }
+    for query in plan.queries:
+        keys[query.probe.name].append(query.key)
+    return keys
+
+
+def _response_report(
+    cell: Cell, plan: ResponsePlan, records: Mapping[QueryKey, Record]
+) -> StudyReport:
+    structured = read_table(cell.folder.table(plan.trials.study.key, "structured"))
+    outcomes = Counter(
+        status.partition(":")[0] for status in structured.column("extraction_status")
+    )
+    return StudyReport(
+        rows=len(plan.rows),
+        stimuli=plan.trials.stimuli(),
+        complete_rows=sum(row_responses(row, records).status == ANSWERED for row in plan.rows),
+        queries=query_counts(response_keys(plan), records),
+        extraction=dict(sorted(outcomes.items())),
+    )
+
+
+def _score_report(plan: ScorePlan, records: Mapping[QueryKey, Record]) -> StudyReport:
+    scored = score_all(plan, records)
+    coverage: dict[str, list[float]] = {}
+    for one in scored.values():
+        if one.distribution is not None:
+            coverage.setdefault(one.query.probe.name, []).append(one.distribution.coverage)
+    return StudyReport(
+        rows=len(plan.rows),
+        stimuli=plan.trials.stimuli(),
+        complete_rows=sum(
+            all(scored[query.key].distribution is not None for query in row.queries.values())
+            for row in plan.rows
+        ),
+        queries=query_counts(score_keys(plan), records),
+        coverage={
+            probe: (min(values), statistics.median(values), max(values))
+            for probe, values in coverage.items()
+        },
+    )
+
+
+def _warnings(
+    cell: Cell, studies: Mapping[str, StudyReport], records: Mapping[QueryKey, Record]
+) -> Iterable[str]:
+    if cell.use.key == "toy":
+        yield "dry run: the numbers come from a toy model and mean nothing"
+    if not cell.use.pinned:
+        yield (
+            f"{cell.use.key}: the revision of the weights is not known to Grace; "
+            "`grace models lock` records it"
+        )
+    for study, report in studies.items():
+        if report.rows != report.stimuli:
+            yield f"{study}: {report.rows} rows show {report.stimuli} distinct stimuli"
+        missing = report.rows - report.complete_rows
+        if missing:
+            yield f"{study}: {missing} of {report.rows} rows lack an answer"
+        not_ok = sum(n for outcome, n in report.extraction.items() if outcome != "ok")
+        if not_ok:
+            yield f"{study}: {not_ok} of {report.rows} rows have an incomplete extraction"
+        for probe, (_, median, _) in report.coverage.items():
+            if median < LOW_COVERAGE:
+                yield (
+                    f"{study}, {probe}: median coverage is {median:.2g}: the model rarely "
+                    "answers from the set"
+                )
+    cut = sum(record.value.get("finish_reason") == "length" for record in records.values())
+    if cut:
+        yield f"{cut} responses were cut off at their longest length"

@@ -1,0 +1,222 @@
+"""
+From a model's key to a connected client: toy, endpoint, hosted or embedded.
+
+Whoever asks for a model gets the same thing back, so that no stage needs to
+know where the model runs.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from grace.catalogue.progress import ProgressHook
+from grace.catalogue.spec import Catalogue, ModelSpec
+from grace.catalogue.weights import ensure_weights
+from grace.engine.respond import ReasoningTags
+from grace.errors import UsageError
+from grace.inference.client import InferenceClient, ServerIdentity
+from grace.inference.detect import detect
+from grace.inference.llamacpp import LlamaCppClient
+from grace.inference.openai import OpenAiClient
+from grace.inference.tgi import TgiClient
+from grace.inference.toy import ToyClient
+from grace.inference.transport import Transport
+from grace.inference.vllm import VllmClient
+from grace.serving.embedded import EmbeddedSettings, embedded_server
+from grace.settings import RunSettings
+from grace.studies.prompts import PromptMode
+
+EMBEDDED_SLOTS = 4
+ENDPOINT_CONCURRENCY = 16
+MAX_EMBEDDED_SLOTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """
+    How a model is prompted, and what of it belongs to a run's identity.
+
+    Attributes:
+        key: Its catalogue key; names files and folders.
+
+        mode: Chat or completion.
+
+        answer_prefix: What precedes a scored answer, after the template's header.
+
+        reasoning: Its reasoning tags, if any.
+
+        identity: Repository, revision, weights, prompt mode.
+
+        pinned: Whether the weights are fixed by a revision or hash.
+    """
+
+    key: str
+    mode: PromptMode
+    answer_prefix: str
+    reasoning: ReasoningTags | None
+    identity: Mapping[str, JsonValue]
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """
+    A connected client.
+
+    Attributes:
+        client: The client.
+
+        server: Who answered.
+
+        concurrency: How many queries suit this server at a time.
+    """
+
+    client: InferenceClient
+    server: ServerIdentity
+    concurrency: int
+
+
+TOY = ModelUse(
+    key="toy",
+    mode=PromptMode.CHAT,
+    answer_prefix="",
+    reasoning=None,
+    identity={"key": "toy"},
+    pinned=True,
+)
+
+
+def model_use(spec: ModelSpec) -> ModelUse:
+    """Return how a catalogue entry is prompted and identified."""
+    return ModelUse(
+        key=spec.key,
+        mode=spec.prompt_mode,
+        answer_prefix=spec.answer_prefix,
+        reasoning=ReasoningTags(spec.reasoning.open, spec.reasoning.close)
+        if spec.reasoning
+        else None,
+        identity={
+            "key": spec.key,
+            "repository": spec.repository,
+            "revision": spec.revision,
+            "weights": str(spec.source) if spec.source is not None else None,
+            "prompt_mode": spec.prompt_mode.value,
+            "answer_prefix": spec.answer_prefix,
+            "lora_base": spec.lora_base,
+        },
+        pinned=spec.pinned,
+    )
+
+
+def models_of(settings: RunSettings, catalogue: Catalogue) -> tuple[ModelUse, ...]:
+    """
+    Return the models of a run.
+
+    Raises:
+        CatalogueError: A key is not in the catalogue.
+
+        UsageError: A model is given twice, or needs a server that is not given.
+    """
+    if settings.dry_run:
+        return (TOY,)
+    if len(set(settings.model)) != len(settings.model):
+        raise UsageError(f"a model is given twice: {', '.join(settings.model)}")
+    specs = [catalogue.get(key) for key in settings.model]
+    if settings.endpoint is not None and len(specs) > 1:
+        raise UsageError(
+            "--endpoint serves one model; give one --model, and one command for each endpoint"
+        )
+    for spec in specs:
+        if settings.endpoint is None and not spec.hosted and spec.server != "llamacpp":
+            raise UsageError(
+                f"{spec.key} is served by {spec.server}, which Grace does not start on this "
+                f"machine; start it yourself and give its address: --endpoint http://HOST:PORT"
+            )
+    return tuple(model_use(spec) for spec in specs)
+
+
+@asynccontextmanager
+async def connect_model(
+    use: ModelUse,
+    settings: RunSettings,
+    catalogue: Catalogue,
+    store: Path,
+    progress: ProgressHook,
+    endpoint: str | None = None,
+) -> AsyncIterator[Connection]:
+    """
+    Connect to a model for the length of a `with` block.
+
+    Args:
+        use: The model.
+
+        settings: The run's settings.
+
+        catalogue: Where the model's entry is.
+
+        store: Where weights are kept.
+
+        progress: Hears of downloads.
+
+        endpoint: Where it is served; None for as catalogued.
+
+    Raises:
+        GraceError: The server cannot be reached, started or used.
+    """
+    if use is TOY:
+        toy = ToyClient()
+        yield Connection(toy, await toy.connect(), settings.concurrency or 8)
+        return
+    spec = catalogue.get(use.key)
+    address = endpoint or spec.endpoint
+    if address is not None:
+        client = await _endpoint_client(spec, settings, address, own=endpoint is None)
+        try:
+            server = await client.connect()
+            yield Connection(client, server, settings.concurrency or ENDPOINT_CONCURRENCY)
+        finally:
+            await client.aclose()
+        return
+    weights = ensure_weights(spec, store, progress)
+    slots = min(settings.concurrency or EMBEDDED_SLOTS, MAX_EMBEDDED_SLOTS)
+    wanted = EmbeddedSettings(slots=slots, threads=settings.threads)
+    async with embedded_server(weights.path, spec.key, wanted) as running:
+        embedded = LlamaCppClient(Transport(running.url), running.details)
+        try:
+            yield Connection(embedded, await embedded.connect(), slots)
+        finally:
+            await embedded.aclose()
+
+
+async def _endpoint_client(
+    spec: ModelSpec, settings: RunSettings, address: str, *, own: bool
+) -> InferenceClient:
+    variable = spec.api_key_env if own and spec.api_key_env else settings.api_key_env
+    key = os.environ.get(variable)
+    if own and spec.api_key_env and not key:
+        raise UsageError(f"{spec.key} needs a key: set the environment variable {spec.api_key_env}")
+    transport = Transport(address, api_key=key, connections=max(64, settings.concurrency or 0))
+    try:
+        dialect = settings.server if not own and settings.server != "auto" else None
+        if dialect is None:
+            dialect = "openai" if own else await detect(transport)
+    except BaseException:
+        await transport.aclose()
+        raise
+    match dialect:
+        case "llamacpp":
+            return LlamaCppClient(transport)
+        case "vllm":
+            return VllmClient(transport, spec.served_name)
+        case "tgi":
+            return TgiClient(transport, spec.served_name)
+        case "openai":
+            return OpenAiClient(
+                transport,
+                spec.name_on_server if own else spec.served_name,
+                json_mode=spec.json_mode,
+            )

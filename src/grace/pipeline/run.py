@@ -1,0 +1,343 @@
+"""
+The local executor: all cells of a run, one model after the other.
+
+Everything that can be wrong is checked before the first query: flags, inputs,
+models, extractor, folders. A run that was interrupted is found again and
+continued; one that is complete is not asked twice.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from grace.catalogue.progress import ProgressHook, SilentProgress
+from grace.catalogue.spec import Catalogue, load_catalogue
+from grace.catalogue.store import default_store
+from grace.catalogue.weights import ensure_weights
+from grace.engine.events import RunHook, StopFlag
+from grace.engine.score import ScoringMethod
+from grace.errors import UsageError
+from grace.pipeline.asking import Stopped, extract, respond, score
+from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
+from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
+from grace.pipeline.extractor import choose_extractor
+from grace.pipeline.inputs import describe_inputs, load_inputs
+from grace.pipeline.stages import STAGES, Stage
+from grace.pipeline.writing import (
+    close,
+    write_probability_tables,
+    write_response_tables,
+    write_structured_tables,
+    write_summaries,
+)
+from grace.runs.folder import RunFolder, check_timestamp, new_timestamp, runs_of_cell
+from grace.runs.identity import identity_differences
+from grace.runs.manifest import RunManifest, read_manifest
+from grace.settings import RunSettings
+
+
+class CellStatus(StrEnum):
+    """How a cell stands when a command ends."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    STOPPED = "stopped"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class CellOutcome:
+    """
+    What became of a cell.
+
+    Attributes:
+        folder: Its run folder.
+
+        status: `incomplete` is closed with missing answers, `stopped` was
+            interrupted, `open` had only some of its stages run.
+
+        manifest: Present if the run is closed.
+
+        already: Whether it was closed before this command.
+    """
+
+    folder: RunFolder
+    status: CellStatus
+    manifest: RunManifest | None
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What became of a run's cells."""
+
+    cells: tuple[CellOutcome, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has every answer."""
+        return all(cell.status is CellStatus.COMPLETE for cell in self.cells)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was interrupted on request."""
+        return any(cell.status is CellStatus.STOPPED for cell in self.cells)
+
+
+def prepare(
+    settings: RunSettings, hook: RunHook, stop: StopFlag, progress: ProgressHook | None = None
+) -> "PreparedRun":
+    """
+    Check a run and lay out its cells; nothing is sent.
+
+    Raises:
+        GraceError: Whatever is wrong with it.
+    """
+    _check(settings)
+    catalogue = load_catalogue(settings.catalogue)
+    uses = models_of(settings, catalogue)
+    extractor = choose_extractor(settings, catalogue)
+    inputs = load_inputs(settings)
+    for line in describe_inputs(inputs):
+        hook.message(line)
+    cells = [
+        Cell(
+            experiment=experiment,
+            use=use,
+            inputs=inputs,
+            settings=settings,
+            folder=RunFolder(settings.out / experiment / use.key / "unnamed"),
+            extractor=extractor,
+            hook=hook,
+            stop=stop,
+        )
+        for use in uses
+        for experiment in settings.experiment
+    ]
+    timestamp = _timestamp(settings, cells)
+    for cell in cells:
+        cell.folder = RunFolder(cell.folder.path.with_name(timestamp))
+    return PreparedRun(settings, catalogue, tuple(cells), hook, progress or SilentProgress())
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A checked run, ready to be executed."""
+
+    settings: RunSettings
+    catalogue: Catalogue
+    cells: tuple[Cell, ...]
+    hook: RunHook
+    progress: ProgressHook
+
+    def fetch_weights(self) -> None:
+        """
+        Fetch what embedded servers need, before anything is started.
+
+        Raises:
+            WeightsError: Weights cannot be had or verified.
+        """
+        if self.settings.dry_run:
+            return
+        keys = {} if self.settings.endpoint else {cell.use.key: None for cell in self.cells}
+        choice = self.cells[0].extractor
+        if choice.use is not None and self.settings.extractor_endpoint is None:
+            keys[choice.name] = None
+        for key in keys:
+            spec = self.catalogue.get(key)
+            if not spec.hosted and spec.server == "llamacpp":
+                ensure_weights(spec, default_store(), self.progress)
+
+    async def execute(self, stages: frozenset[Stage] = frozenset(Stage)) -> RunOutcome:
+        """
+        Run the cells, a model at a time, or only some stages of them.
+
+        Raises:
+            GraceError: What stopped the run; everything finished is kept.
+        """
+        outcomes: list[CellOutcome] = []
+        for use in dict.fromkeys(cell.use.key for cell in self.cells):
+            cells = [cell for cell in self.cells if cell.use.key == use]
+            outcomes += await self._model(cells, stages)
+            if any(outcome.status is CellStatus.STOPPED for outcome in outcomes):
+                break
+        return RunOutcome(tuple(outcomes))
+
+    async def _model(self, cells: list[Cell], stages: frozenset[Stage]) -> list[CellOutcome]:
+        outcomes = []
+        open_cells = []
+        for cell in cells:
+            done = _closed_outcome(cell)
+            if done is not None and not _reopened(cell, done):
+                outcomes.append(done)
+            else:
+                cell.folder.make()
+                open_cells.append(cell)
+        if not open_cells:
+            return outcomes
+        async with AsyncExitStack() as stack:
+            connections = _Connections(self, stack)
+            for cell in open_cells:
+                with cell.folder.lock():
+                    outcome = await _run_cell(cell, connections, stages)
+                outcomes.append(outcome)
+                if outcome.status is CellStatus.STOPPED:
+                    break
+        return outcomes
+
+
+class _Connections:
+    """Connects to models when they are first needed, and once."""
+
+    def __init__(self, run: PreparedRun, stack: AsyncExitStack) -> None:
+        self._run = run
+        self._stack = stack
+        self._open: dict[tuple[str, str | None], Connection] = {}
+
+    async def model(self, use: ModelUse) -> Connection:
+        return await self._connect(use, self._run.settings.endpoint)
+
+    async def extractor(self, cell: Cell) -> Connection | None:
+        use = cell.extractor.use
+        if use is None:
+            return None
+        settings = self._run.settings
+        endpoint = settings.extractor_endpoint
+        if endpoint is None and use.key in settings.model:
+            endpoint = settings.endpoint
+        return await self._connect(use, endpoint)
+
+    async def _connect(self, use: ModelUse, endpoint: str | None) -> Connection:
+        key = (use.key, endpoint)
+        if key not in self._open:
+            run = self._run
+            run.hook.message(f"{use.key}: connecting")
+            self._open[key] = await self._stack.enter_async_context(
+                connect_model(
+                    use, run.settings, run.catalogue, default_store(), run.progress, endpoint
+                )
+            )
+            server = self._open[key].server
+            version = f" {server.version}" if server.version else ""
+            run.hook.message(f"{use.key}: answered by {server.dialect}{version}")
+        return self._open[key]
+
+
+async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Stage]) -> CellOutcome:
+    wanted = [stage for stage in STAGES[cell.experiment] if stage in stages]
+    method: ScoringMethod | None = None
+    if Stage.RESPOND in wanted or Stage.SCORE in wanted:
+        connection = await connections.model(cell.use)
+        method = scoring_method(cell, connection)
+        identity = cell.identity(server_identity(connection), method or "")
+        record = begin(cell, identity)
+    else:
+        record = cell.folder.read_record()
+    try:
+        for stage in wanted:
+            await _run_stage(cell, stage, connections, method)
+    except Stopped:
+        return CellOutcome(cell.folder, CellStatus.STOPPED, None)
+    if Stage.VALIDATE not in wanted:
+        return CellOutcome(cell.folder, CellStatus.OPEN, None)
+    manifest = close(cell, record)
+    status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE
+    return CellOutcome(cell.folder, status, manifest)
+
+
+async def _run_stage(
+    cell: Cell, stage: Stage, connections: _Connections, method: ScoringMethod | None
+) -> None:
+    match stage:
+        case Stage.RESPOND:
+            await respond(cell, await connections.model(cell.use))
+            write_response_tables(cell)
+        case Stage.EXTRACT:
+            connection = await connections.extractor(cell)
+            if connection is not None:
+                await extract(cell, connection)
+            write_structured_tables(cell)
+        case Stage.SCORE:
+            if method is not None:
+                await score(cell, await connections.model(cell.use), method)
+            write_probability_tables(cell)
+        case Stage.SUMMARISE:
+            write_summaries(cell)
+        case Stage.VALIDATE:
+            # Closing the run validates: see `close`.
+            pass
+
+
+def _check(settings: RunSettings) -> None:
+    if settings.timestamp is not None:
+        check_timestamp(settings.timestamp)
+    if not settings.study or not settings.experiment or not settings.model:
+        raise UsageError("give at least one study, one experiment and one model")
+    if settings.new and settings.timestamp is not None:
+        raise UsageError("--new makes a timestamp of its own; leave out --timestamp")
+    if settings.out.exists() and not settings.out.is_dir():
+        raise UsageError(f"--out is {settings.out}, which is a file; expected a folder")
+
+
+def _timestamp(settings: RunSettings, cells: list[Cell]) -> str:
+    """Return the timestamp of the run to continue, or of a new one."""
+    if settings.timestamp is not None:
+        return settings.timestamp
+    existing = [_runs(settings.out, cell) for cell in cells]
+    stamps = [folder.timestamp for folders in existing for folder in folders]
+    if settings.new or not stamps:
+        return _free_timestamp(stamps)
+    latest = max(stamps)
+    here = [
+        (cell, folder)
+        for cell, folders in zip(cells, existing, strict=True)
+        for folder in folders
+        if folder.timestamp == latest
+    ]
+    unfinished = any(not folder.closed for _, folder in here)
+    if unfinished or all(_same_request(cell, folder) for cell, folder in here):
+        return latest
+    return _free_timestamp(stamps)
+
+
+def _runs(out: Path, cell: Cell) -> list[RunFolder]:
+    return runs_of_cell(out, cell.experiment, cell.use.key)
+
+
+def _free_timestamp(taken: list[str]) -> str:
+    # Two runs begun within a second must not share a folder.
+    moment = datetime.now(UTC)
+    while new_timestamp(moment) in taken:
+        moment += timedelta(seconds=1)
+    return new_timestamp(moment)
+
+
+def _same_request(cell: Cell, folder: RunFolder) -> bool:
+    """Whether a closed run is what the cell asks for, as far as is known without its server."""
+    recorded = folder.read_record().identity
+    scoring = recorded.asking.get("scoring")
+    wanted = cell.settings.scoring
+    method = str(scoring) if wanted == "auto" else wanted
+    return not identity_differences(recorded, cell.identity(dict(recorded.server), method))
+
+
+def _closed_outcome(cell: Cell) -> CellOutcome | None:
+    if not (cell.folder.begun and cell.folder.closed):
+        return None
+    if not _same_request(cell, cell.folder):
+        raise UsageError(
+            f"{cell.folder.path}: is a finished run of another kind; give another --timestamp, or "
+            "none"
+        )
+    manifest = read_manifest(cell.folder)
+    status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE
+    return CellOutcome(cell.folder, status, manifest, already=True)
+
+
+def _reopened(cell: Cell, done: CellOutcome) -> bool:
+    if not cell.settings.retry_failed or done.status is CellStatus.COMPLETE:
+        return False
+    cell.folder.manifest_path.unlink()
+    return True

@@ -1,0 +1,121 @@
+"""The stages of a cell that write: tables, summaries, checks, and the manifest last."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from grace.analysis.summary import summarise_probabilities, summarise_structured
+from grace.engine.journal import Record
+from grace.engine.plan import QueryKey, ResponsePlan
+from grace.errors import ValidationFailed
+from grace.extraction.extract import extract_rows
+from grace.extraction.result import Extraction, Outcome
+from grace.pipeline.asking import row_texts
+from grace.pipeline.cell import Cell
+from grace.pipeline.closing import manifest_of
+from grace.runs.csvfile import csv_bytes, read_table, write_bytes
+from grace.runs.folder import RunRecord
+from grace.runs.manifest import RunManifest, write_manifest
+from grace.runs.tables import (
+    probability_table,
+    response_table,
+    score_all,
+    score_table,
+    structured_table,
+)
+from grace.runs.validate import validate_manifest, validate_tables
+
+
+def write_response_tables(cell: Cell) -> None:
+    """Write the raw response tables from the journal."""
+    records = cell.records()
+    for plan in cell.response_plans():
+        table = response_table(plan, records, cell.use.key)
+        path = cell.folder.table(plan.trials.study.key, "raw_responses")
+        write_bytes(path, csv_bytes(table.header, table.rows))
+
+
+def write_structured_tables(cell: Cell) -> None:
+    """Write the structured tables and the error log of extraction."""
+    records = cell.records()
+    log: list[str] = []
+    for plan in cell.response_plans():
+        key = plan.trials.study.key
+        extractions = extractions_of(cell, plan, records)
+        table = structured_table(plan, records, extractions, cell.use.key)
+        write_bytes(cell.folder.table(key, "structured"), csv_bytes(table.header, table.rows))
+        for number, (row, one) in enumerate(zip(plan.rows, extractions, strict=True), start=1):
+            if one.outcome is not Outcome.OK:
+                log.append(
+                    json.dumps(
+                        {
+                            "study": key,
+                            "row": row.trial.row,
+                            "replicate": row.replicate,
+                            "table_row": number,
+                            "extraction_status": one.status,
+                            "extraction_error": one.error,
+                        }
+                    )
+                )
+    write_bytes(cell.folder.extraction_log, "".join(f"{line}\n" for line in log).encode())
+
+
+def write_probability_tables(cell: Cell) -> None:
+    """Write the probability and score tables from the journal."""
+    records = cell.records()
+    for plan in cell.score_plans():
+        key = plan.trials.study.key
+        scored = score_all(plan, records)
+        wide = probability_table(plan, scored)
+        write_bytes(cell.folder.table(key, "probabilities"), csv_bytes(wide.header, wide.rows))
+        long = score_table(plan, scored)
+        write_bytes(cell.folder.table(key, "scores"), csv_bytes(long.header, long.rows))
+
+
+def write_summaries(cell: Cell) -> None:
+    """Write the per-condition summaries from the tables."""
+    for trials in cell.inputs:
+        key = trials.study.key
+        if cell.experiment == "exp1":
+            table = summarise_structured(trials, read_table(cell.folder.table(key, "structured")))
+        else:
+            table = summarise_probabilities(
+                trials,
+                read_table(cell.folder.table(key, "probabilities")),
+                read_table(cell.folder.table(key, "scores")),
+            )
+        write_bytes(cell.folder.table(key, "summary"), csv_bytes(table.header, table.rows))
+
+
+def close(cell: Cell, record: RunRecord) -> RunManifest:
+    """
+    Validate the tables and write the manifest, last.
+
+    Raises:
+        ValidationFailed: The tables break their contract; no manifest is left.
+    """
+    faults = validate_tables(cell.folder, cell.inputs, cell.settings.replicates)
+    if faults:
+        raise ValidationFailed(str(cell.folder.path), faults)
+    manifest = manifest_of(cell, record, datetime.now(UTC))
+    write_manifest(cell.folder, manifest)
+    faults = validate_manifest(cell.folder)
+    if faults:
+        cell.folder.manifest_path.unlink()
+        raise ValidationFailed(str(cell.folder.path), faults)
+    return manifest
+
+
+def extractions_of(
+    cell: Cell, plan: ResponsePlan, records: Mapping[QueryKey, Record]
+) -> tuple[Extraction, ...]:
+    """Return the extraction of every row of a plan."""
+    choice = cell.extractor
+    return extract_rows(
+        plan.trials.study,
+        row_texts(plan, records),
+        records,
+        choice.name,
+        rules_first=choice.rules_first,
+    )

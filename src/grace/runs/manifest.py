@@ -1,0 +1,166 @@
+"""
+The RunManifest: what lets anyone repeat a run and check its files.
+
+It is written last. Its presence means that the run is closed: every planned
+query is accounted for.
+"""
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from grace.engine.events import StageCounts
+from grace.errors import RunFolderError
+from grace.runs.csvfile import write_bytes
+from grace.runs.folder import RunFolder
+from grace.runs.identity import RunIdentity
+
+_RECORDED_PACKAGES = ("grace", "aiohttp", "numpy", "pandas", "pydantic", "scipy", "xllamacpp")
+
+
+class QueryCounts(BaseModel):
+    """Accounting of a stage's queries; they reconcile."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    planned: int
+    answered: int
+    failed: int
+    not_asked: int
+
+    @classmethod
+    def of(cls, counts: StageCounts) -> "QueryCounts":
+        """Take over a stage's counts."""
+        return cls(
+            planned=counts.planned,
+            answered=counts.answered,
+            failed=counts.failed,
+            not_asked=counts.not_asked,
+        )
+
+
+class StudyReport(BaseModel):
+    """
+    What came out of one study.
+
+    Attributes:
+        rows: Rows of the response or probability table.
+
+        stimuli: Distinct stimuli behind them.
+
+        complete_rows: Rows with every answer.
+
+        queries: Accounting by probe.
+
+        extraction: Rows by extraction outcome (Experiment 1).
+
+        coverage: Lowest, median and highest coverage by probe (Experiment 2).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    stimuli: int
+    complete_rows: int
+    queries: Mapping[str, QueryCounts]
+    extraction: Mapping[str, int] = {}
+    coverage: Mapping[str, tuple[float, float, float]] = {}
+
+
+class FileEntry(BaseModel):
+    """One file of the run: size and hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
+class RunManifest(BaseModel):
+    """
+    A closed run.
+
+    Attributes:
+        format: Version of this file's layout.
+
+        started, finished: UTC, ISO 8601; the first process's start and the
+            last one's end.
+
+        seconds: Wall time by stage, of the process that closed the run.
+
+        complete: Whether every row has every answer.
+
+        warnings: What a reader should know before trusting the numbers.
+
+        identity: See `RunIdentity`.
+
+        request: The settings given.
+
+        studies: By study key.
+
+        versions: Python, platform and packages.
+
+        files: Tables and logs, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    started: str
+    finished: str
+    seconds: Mapping[str, float]
+    complete: bool
+    warnings: tuple[str, ...]
+    identity: RunIdentity
+    request: Mapping[str, JsonValue]
+    studies: Mapping[str, StudyReport]
+    versions: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of Python, the platform and the packages that matter."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _RECORDED_PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Return a file's size and hash."""
+    content = path.read_bytes()
+    return FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def write_manifest(folder: RunFolder, manifest: RunManifest) -> None:
+    """Write `manifest.json`, whole or not at all."""
+    write_bytes(folder.manifest_path, (manifest.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_manifest(folder: RunFolder) -> RunManifest:
+    """
+    Read `manifest.json`.
+
+    Raises:
+        RunFolderError: The run is not closed, or the file is not a manifest.
+    """
+    try:
+        return RunManifest.model_validate_json(folder.manifest_path.read_bytes())
+    except FileNotFoundError as error:
+        raise RunFolderError(
+            f"{folder.path}: the run is not finished (no manifest.json); `grace resume` "
+            "continues it"
+        ) from error
+    except OSError as error:
+        raise RunFolderError(f"{folder.manifest_path}: {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise RunFolderError(f"{folder.manifest_path}: {where}: {problem['msg']}") from error

@@ -1,0 +1,252 @@
+"""
+Tables: what journals hold, fanned out to the user's rows.
+
+Pure: the same plan and records give the same bytes. A cell without a
+measurement is empty; `status` and `error` say why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from grace.engine.journal import Record
+from grace.engine.plan import QueryKey, ResponsePlan, ResponseRow, ScorePlan, ScoreQuery
+from grace.errors import ScoringError
+from grace.extraction.result import Extraction
+from grace.runs.csvfile import Table, number_text
+from grace.scoring.distribution import Distribution, distribution
+from grace.studies.probes import CandidateProbe
+from grace.studies.study import Measure, ProbabilityColumn, Study
+
+ANSWERED, FAILED, NOT_ASKED = "answered", "failed", "not_asked"
+
+SCORE_HEADER = (
+    "row",
+    "stimulus_id",
+    "probe",
+    "candidate",
+    "n_tokens",
+    "logprob",
+    "probability",
+    "coverage",
+    "status",
+    "error",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """
+    What came back for one row.
+
+    Attributes:
+        texts: Response by probe name; only those that were answered.
+
+        status: `answered` if all were, else `failed` or `not_asked`.
+
+        error: Why not; empty if answered.
+    """
+
+    texts: Mapping[str, str]
+    status: str
+    error: str
+
+
+def row_responses(row: ResponseRow, records: Mapping[QueryKey, Record]) -> Responses:
+    """Collect a row's responses from the journal's records."""
+    texts: dict[str, str] = {}
+    for query in row.dialogue.queries:
+        record = records.get(query.key)
+        if record is None:
+            return Responses(texts, NOT_ASKED, f"{query.probe.name}: the run ended before")
+        if record.status != ANSWERED:
+            error = f"{query.probe.name}: {record.error_type}: {record.error}"
+            return Responses(texts, FAILED, error)
+        texts[query.probe.name] = str(record.value["text"])
+    return Responses(texts, ANSWERED, "")
+
+
+def response_header(study: Study, header: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a raw response table for an input with that header."""
+    return (
+        *header,
+        *(column.name for column in study.derived_columns),
+        "stimulus_id",
+        "model",
+        "replicate",
+        *(study.response_column(probe) for probe in study.dialogue),
+        "status",
+        "error",
+    )
+
+
+def response_table(plan: ResponsePlan, records: Mapping[QueryKey, Record], model: str) -> Table:
+    """Return the raw response table: all rows, in order, by replicate."""
+    study = plan.trials.study
+    rows = []
+    for row in plan.rows:
+        responses = row_responses(row, records)
+        rows.append(
+            (
+                *row.trial.cells,
+                *(row.trial.variables[column.name] for column in study.derived_columns),
+                row.trial.stimulus_id,
+                model,
+                str(row.replicate),
+                *(responses.texts.get(probe.name, "") for probe in study.dialogue),
+                responses.status,
+                responses.error,
+            )
+        )
+    return Table(response_header(study, plan.trials.header), tuple(rows))
+
+
+def structured_header(study: Study, header: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a structured table."""
+    return (
+        *response_header(study, header),
+        *(answer_field.name for answer_field in study.fields),
+        "extraction_status",
+        "extraction_error",
+    )
+
+
+def structured_table(
+    plan: ResponsePlan,
+    records: Mapping[QueryKey, Record],
+    extractions: Sequence[Extraction],
+    model: str,
+) -> Table:
+    """Return the raw response table with the structured answers beside it."""
+    study = plan.trials.study
+    raw = response_table(plan, records, model)
+    rows = [
+        (
+            *cells,
+            *(_value_text(extraction.values[answer_field.name]) for answer_field in study.fields),
+            extraction.status,
+            extraction.error,
+        )
+        for cells, extraction in zip(raw.rows, extractions, strict=True)
+    ]
+    return Table(structured_header(study, plan.trials.header), tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredQuery:
+    """A score query's outcome: its distribution, or why there is none."""
+
+    query: ScoreQuery
+    distribution: Distribution | None
+    n_tokens: Mapping[str, int]
+    status: str
+    error: str
+
+
+def scored_query(query: ScoreQuery, records: Mapping[QueryKey, Record]) -> ScoredQuery:
+    """Turn a query's record into a distribution over its answers."""
+    record = records.get(query.key)
+    if record is None:
+        return ScoredQuery(query, None, {}, NOT_ASKED, "the run ended before")
+    if record.status != ANSWERED:
+        return ScoredQuery(query, None, {}, FAILED, f"{record.error_type}: {record.error}")
+    forms: dict[str, list[float]] = {}
+    n_tokens: dict[str, int] = {}
+    held = record.value["forms"]
+    for form in held if isinstance(held, list) else []:
+        if not isinstance(form, dict):
+            continue
+        label, values = str(form["label"]), form["logprobs"]
+        numbers = [float(str(value)) for value in values] if isinstance(values, list) else []
+        forms.setdefault(label, []).append(sum(numbers))
+        n_tokens.setdefault(label, len(numbers))
+    try:
+        made = distribution(query.probe.labels, forms)
+    except ScoringError as error:
+        return ScoredQuery(query, None, {}, FAILED, f"ScoringError: {error}")
+    return ScoredQuery(query, made, n_tokens, ANSWERED, "")
+
+
+def score_all(plan: ScorePlan, records: Mapping[QueryKey, Record]) -> dict[QueryKey, ScoredQuery]:
+    """Turn the records of all queries of a plan into distributions."""
+    return {query.key: scored_query(query, records) for query in plan.queries}
+
+
+def probability_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:
+    """Return the wide probability table: the input's columns, then the study's."""
+    study = plan.trials.study
+    # Rows share stimuli: each distinct query is formatted once.
+    cells = {key: _probability_cells(study, one) for key, one in scored.items()}
+    rows = []
+    for row in plan.rows:
+        values = {
+            name: text for query in row.queries.values() for name, text in cells[query.key].items()
+        }
+        rows.append(
+            (*row.trial.cells, *(values[column.name] for column in study.probability_columns))
+        )
+    header = (*plan.trials.header, *(column.name for column in study.probability_columns))
+    return Table(header, tuple(rows))
+
+
+def score_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:
+    """Return the long table of scores: one line for each row, probe and candidate."""
+    lines = {key: _score_lines(one) for key, one in scored.items()}
+    rows = [
+        (str(row.trial.row), row.trial.stimulus_id, *line)
+        for row in plan.rows
+        for query in row.queries.values()
+        for line in lines[query.key]
+    ]
+    return Table(SCORE_HEADER, tuple(rows))
+
+
+def _probability_cells(study: Study, scored: ScoredQuery) -> dict[str, str]:
+    columns = [c for c in study.probability_columns if c.probe == scored.query.probe.name]
+    made = scored.distribution
+    if made is None:
+        return {column.name: "" for column in columns}
+    return {
+        column.name: number_text(_measure(made, column, scored.query.probe)) for column in columns
+    }
+
+
+def _measure(made: Distribution, column: ProbabilityColumn, probe: CandidateProbe) -> float:
+    values = [answer.value if answer.value is not None else 0.0 for answer in probe.answers]
+    match column.measure:
+        case Measure.PROBABILITY:
+            return made.probability(column.answers)
+        case Measure.MEAN:
+            return made.mean(values)
+        case Measure.STD:
+            return made.std(values)
+        case Measure.ENTROPY:
+            return made.entropy_bits(column.partition)
+
+
+def _score_lines(scored: ScoredQuery) -> list[tuple[str, ...]]:
+    probe, made = scored.query.probe, scored.distribution
+    if made is None:
+        return [
+            (probe.name, label, "", "", "", "", scored.status, scored.error)
+            for label in probe.labels
+        ]
+    coverage = number_text(made.coverage)
+    return [
+        (
+            probe.name,
+            label,
+            str(scored.n_tokens[label]),
+            number_text(logprob),
+            number_text(probability),
+            coverage,
+            scored.status,
+            "",
+        )
+        for label, logprob, probability in zip(
+            made.labels, made.logprobs, made.probabilities, strict=True
+        )
+    ]
+
+
+def _value_text(value: int | str | None) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""From answers to distributions: token seams, tries, log-probabilities. Pure."""

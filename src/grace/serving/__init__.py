@@ -1,0 +1,1 @@
+"""Servers that Grace starts itself: the embedded one for laptops and tests."""

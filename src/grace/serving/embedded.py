@@ -1,0 +1,215 @@
+"""
+The embedded model server: started, waited for and stopped cleanly.
+
+The server runs in a process of its own, so that its memory and its crashes are
+its own. It listens on the loopback interface only.
+"""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pydantic import JsonValue
+
+from grace.errors import ServingError
+
+START_SECONDS = 180.0
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSettings:
+    """
+    How the embedded server is run.
+
+    Attributes:
+        slots: Queries answered side by side.
+
+        context: Tokens of prompt and answer that fit in one slot.
+
+        threads: Compute threads; 0 takes the cores that are idle now.
+
+        port: 0 takes any free port.
+    """
+
+    slots: int = 4
+    context: int = 2048
+    threads: int = 0
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedServer:
+    """
+    A running embedded server.
+
+    Attributes:
+        url: Its address.
+
+        details: What decides its numbers, for the run's identity.
+
+        process: Its process.
+    """
+
+    url: str
+    details: dict[str, JsonValue]
+    process: asyncio.subprocess.Process
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process.returncode is None
+
+
+def idle_threads() -> int:
+    """
+    Count the cores that are idle now, at least one.
+
+    Threads of one model wait for each other at every layer; one thread more
+    than there are idle cores makes all of them several times slower.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(8, round((cores or 1) - load)))
+
+
+@asynccontextmanager
+async def embedded_server(
+    model: Path, alias: str, settings: EmbeddedSettings | None = None
+) -> AsyncIterator[EmbeddedServer]:
+    """
+    Run a server for the length of a `with` block.
+
+    Args:
+        model: A GGUF file.
+
+        alias: The model's name on the server.
+
+        settings: Slots, context and threads.
+
+    Raises:
+        ServingError: The extra is not installed, the port is taken, or the
+            server did not come up.
+    """
+    server = await start_server(model, alias, settings or EmbeddedSettings())
+    try:
+        yield server
+    finally:
+        await stop_server(server)
+
+
+async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> EmbeddedServer:
+    """
+    Start a server and wait until it is ready.
+
+    Raises:
+        ServingError: See `embedded_server`.
+    """
+    version = _engine_version()
+    _check_file(model)
+    log = tempfile.TemporaryFile()  # noqa: SIM115  the process writes to it for its whole life
+    port = _claim_port(settings.port)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "grace.serving.llamacpp_process"),
+        *("--model", str(model)),
+        *("--alias", alias),
+        *("--port", str(port)),
+        *("--slots", str(settings.slots)),
+        *("--context", str(settings.context)),
+        *("--threads", str(settings.threads or idle_threads())),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=log,
+        # Ctrl-C in the terminal is for Grace, which stops the server when it has drained.
+        start_new_session=True,
+    )
+    server = EmbeddedServer(
+        url=f"http://127.0.0.1:{port}",
+        details={"xllamacpp": version, "cache_type": "f32", "flash_attention": False},
+        process=process,
+    )
+    try:
+        await asyncio.wait_for(_ready(process), START_SECONDS)
+    except TimeoutError as error:
+        await stop_server(server)
+        raise ServingError(
+            f"the embedded server was not ready with {model.name} after {START_SECONDS:.0f} s"
+        ) from error
+    except ServingError as error:
+        await stop_server(server)
+        raise ServingError(
+            f"the embedded server did not start with {model.name}: {error}{_last_line(log)}"
+        ) from error
+    except BaseException:
+        await stop_server(server)
+        raise
+    return server
+
+
+async def stop_server(server: EmbeddedServer) -> None:
+    """End the server's process: kindly, then by force; safe to call twice."""
+    process = server.process
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _ready(process: asyncio.subprocess.Process) -> None:
+    if process.stdout is None:
+        raise ServingError("the server has no standard output")
+    # llama.cpp may print lines of its own before ours.
+    while line := await process.stdout.readline():
+        with contextlib.suppress(ValueError):
+            if "listening" in json.loads(line):
+                return
+    status = await process.wait()
+    raise ServingError(f"its process ended with status {status} (not a usable GGUF file?)")
+
+
+def _engine_version() -> str:
+    try:
+        return importlib.metadata.version("xllamacpp")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ServingError(
+            "the embedded model server is not installed; install 'grace[embedded]', or give the "
+            "address of a server with --endpoint"
+        ) from error
+
+
+def _check_file(model: Path) -> None:
+    if not model.is_file():
+        raise ServingError(f"{model}: no such GGUF file")
+
+
+def _last_line(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode("utf-8", "replace").strip().splitlines()
+    return f"; its last words: {lines[-1][:200]}" if lines else ""
+
+
+def _claim_port(wanted: int) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise ServingError(
+                f"port {wanted} is in use; choose another with --port, or 0 for any free port"
+            ) from error
+        port: int = probe.getsockname()[1]
+        return port

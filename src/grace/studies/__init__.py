@@ -1,0 +1,1 @@
+"""What is asked: studies, trials, probes and prompts. Knows nothing of servers or models."""

@@ -1,0 +1,218 @@
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import aiohttp
+import pytest
+from aiohttp import web
+from fake_server import as_json, hang, replying, serving
+
+from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
+from grace.inference.transport import Transport
+
+KEY = "sk-123456789"
+
+
+async def failure(
+    app: web.Application, *, max_reply_bytes: int = 1_000_000, timeout_seconds: float = 5
+) -> Exception:
+    async with serving(app) as url:
+        transport = Transport(
+            url,
+            api_key=KEY,
+            key_variable="GRACE_KEY",
+            timeout_seconds=timeout_seconds,
+            max_reply_bytes=max_reply_bytes,
+        )
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            await transport.post("/v1/completions", {"prompt": "x"})
+        await transport.aclose()
+        return caught.value
+
+
+async def test_json_goes_out_and_comes_back_under_a_key() -> None:
+    seen: list[tuple[str, str | None, object]] = []
+
+    async def echo(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers.get("Authorization"), await request.json()))
+        return as_json({"answer": 1})
+
+    app = web.Application()
+    app.router.add_post("/v1/completions", echo)
+    async with serving(app) as url:
+        transport = Transport(f"{url}/v1/", api_key=f"{KEY}\n")
+        assert transport.base_url == url
+        assert await transport.post("/v1/completions", {"prompt": "ä"}) == {"answer": 1}
+        await transport.aclose()
+        await transport.aclose()
+    assert seen == [("/v1/completions", f"Bearer {KEY}", {"prompt": "ä"})]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"choices": [{"te',
+        "<!DOCTYPE html><html></html>",
+        "",
+        '{"logprob": NaN}',
+        '{"logprob": -Infinity}',
+        "[" * 100_000,
+        b'{"text": "\xff"}',
+    ],
+)
+async def test_a_reply_that_is_not_json_is_a_bad_reply(body: str | bytes) -> None:
+    raw = body.encode() if isinstance(body, str) else body
+    error = await failure(replying(web.Response(body=raw)))
+    assert isinstance(error, BadReply)
+    assert len(str(error)) < 500
+
+
+async def test_too_many_requests_says_how_long_to_wait() -> None:
+    reply = web.Response(status=429, headers={"Retry-After": "7"}, text="slow down")
+    error = await failure(replying(reply))
+    assert isinstance(error, ServerUnavailable)
+    assert error.retry_after_seconds == 7
+    assert "HTTP 429: slow down" in str(error)
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+async def test_a_date_to_wait_for_becomes_seconds(zone: str) -> None:
+    moment = format_datetime(datetime.now(UTC) + timedelta(seconds=60)).replace("+0000", zone)
+    error = await failure(replying(web.Response(status=503, headers={"Retry-After": moment})))
+    assert isinstance(error, ServerUnavailable)
+    assert error.retry_after_seconds is not None
+    assert 50 < error.retry_after_seconds <= 60
+
+
+@pytest.mark.parametrize("value", ["soon", "inf", "nan", "\xb2"])
+async def test_a_wait_that_cannot_be_read_is_left_out(value: str) -> None:
+    error = await failure(replying(web.Response(status=503, headers={"Retry-After": value})))
+    assert isinstance(error, ServerUnavailable)
+    assert error.retry_after_seconds is None
+
+
+@pytest.mark.parametrize("status", [408, 424, 500, 502, 503, 504])
+async def test_what_may_pass_is_unavailable(status: int) -> None:
+    assert isinstance(await failure(replying(web.Response(status=status))), ServerUnavailable)
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 501])
+async def test_what_will_not_pass_is_rejected(status: int) -> None:
+    error = await failure(replying(web.Response(status=status, text="no " * 1000)))
+    assert isinstance(error, QueryRejected)
+    assert f"HTTP {status}" in str(error)
+    assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_key_is_named_by_its_variable_and_never_shown(status: int) -> None:
+    error = await failure(replying(web.Response(status=status, text=f"bad key {KEY}!")))
+    assert isinstance(error, QueryRejected)
+    assert "the server refuses the key in GRACE_KEY" in str(error)
+    assert KEY not in str(error)
+    assert "bad key [key]!" in str(error)
+
+
+async def test_a_missing_key_is_asked_for_by_its_variable() -> None:
+    async with serving(replying(web.Response(status=401))) as url:
+        transport = Transport(url, key_variable="GRACE_KEY")
+        with pytest.raises(QueryRejected, match="the server wants a key; set GRACE_KEY"):
+            await transport.get("/v1/models")
+        await transport.aclose()
+
+
+async def test_a_redirect_is_refused_and_carries_no_key_to_another_host() -> None:
+    strangers: list[web.Request] = []
+
+    async def stranger(request: web.Request) -> web.Response:
+        strangers.append(request)
+        return as_json({})
+
+    other = web.Application()
+    other.router.add_route("*", "/{path:.*}", stranger)
+    async with serving(other) as url:
+        redirect = web.Response(status=307, headers={"Location": f"{url}/v1/completions"})
+        error = await failure(replying(redirect))
+    assert isinstance(error, QueryRejected)
+    assert "redirects are not followed" in str(error)
+    assert not strangers
+
+
+async def test_a_reply_that_is_too_long_is_refused() -> None:
+    reply = as_json({"text": "x" * 5_000})
+    error = await failure(replying(reply), max_reply_bytes=1_000)
+    assert isinstance(error, BadReply)
+    assert "exceeds 1000 bytes" in str(error)
+
+
+async def test_a_server_that_hangs_times_out() -> None:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", hang)
+    error = await failure(app, timeout_seconds=0.1)
+    assert isinstance(error, ServerUnavailable)
+    assert "no reply within 0.1 s" in str(error)
+
+
+async def test_a_reply_that_breaks_off_may_pass() -> None:
+    async def cut(request: web.Request) -> web.StreamResponse:
+        reply = web.StreamResponse(headers={"Content-Length": "100"})
+        await reply.prepare(request)
+        await reply.write(b'{"choices": [')
+        assert request.transport is not None
+        request.transport.close()
+        return reply
+
+    app = web.Application()
+    app.router.add_post("/v1/completions", cut)
+    assert isinstance(await failure(app), ServerUnavailable)
+
+
+async def test_nobody_at_the_address_may_pass() -> None:
+    async with serving(replying(as_json({}))) as url:
+        pass
+    transport = Transport(url)
+    with pytest.raises(ServerUnavailable, match="Cannot connect"):
+        await transport.get("/v1/models")
+    await transport.aclose()
+
+
+async def test_waiting_for_a_free_connection_is_not_a_failure_to_connect() -> None:
+    assert Transport("http://localhost:1")._timeout == aiohttp.ClientTimeout(
+        total=600, sock_connect=10
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://localhost",
+        "http://",
+        "http://[::1",
+        "http://localhost:99999",
+        "http://localhost?x=1",
+        "",
+    ],
+)
+def test_an_address_that_is_none_is_shown(url: str) -> None:
+    with pytest.raises(UsageError, match="--endpoint is"):
+        Transport(url)
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@localhost", "http://u:hunter2@host:99999"])
+def test_a_password_in_the_address_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(UsageError, match="user name or password") as caught:
+        Transport(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(UsageError, match="the key in GRACE_KEY") as caught:
+        Transport("http://localhost", api_key=key, key_variable="GRACE_KEY")
+    assert key not in str(caught.value)
+
+
+async def test_a_query_with_a_number_that_is_not_finite_is_a_bug_here() -> None:
+    transport = Transport("http://localhost:1")
+    with pytest.raises(ValueError, match="Out of range"):
+        await transport.post("/", {"temperature": float("nan")})
