@@ -32,7 +32,7 @@ test-system: .venv/.dev ## Real servers, real processes, SIGKILL
 	$(BIN)/python -m pytest -m slow tests
 
 test-exact: .venv-exact/.ready ## Scores against transformers in fp32 on the same weights
-	.venv-exact/bin/python -m tests.exact
+	PYTHONPATH=tests .venv-exact/bin/python -m exact $(EXACT_FLAGS)
 
 docs: .venv/.dev ## Write the generated pages of docs/ again
 	$(BIN)/python scripts/reference.py
@@ -56,9 +56,10 @@ clean: ## Remove environments and caches
 	$(PIP) --require-hashes -r requirements/dev.txt
 	touch $@
 
+.venv-exact/.ready: EXACT_PIP := .venv-exact/bin/python -m pip --disable-pip-version-check install --quiet
 .venv-exact/.ready: requirements/exact.txt
 	scripts/make-venv.sh $(PYTHON) .venv-exact
-	.venv-exact/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
-	.venv-exact/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/exact.txt
-	.venv-exact/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+	$(EXACT_PIP) torch==2.13.0
+	$(EXACT_PIP) --require-hashes -r requirements/exact.txt
+	PATH="$(CURDIR)/.venv-exact/bin:$$PATH" $(EXACT_PIP) --no-deps --no-build-isolation -e .
 	touch $@

@@ -200,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in state.stall and span is None:
             self.wfile.write(body[: state.stall.pop(path)])
             self.wfile.flush()
-            state.released.wait(60)
+            state.released.wait(300)
             self.close_connection = True
         else:
             self.wfile.write(body)

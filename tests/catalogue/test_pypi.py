@@ -194,7 +194,7 @@ def test_a_killed_fetch_is_continued(index: Any, folder: Path, heard: Any) -> No
     command = [sys.executable, "-c", CHILD, str(wanted.parts[0]), str(folder)]
     with subprocess.Popen(command) as child:  # noqa: S603 (our own script)
         # pip's requests carry a Range; the first one without is the transfer itself.
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not part.exists() or part.stat().st_size < 120_000:
             assert child.poll() is None
             assert time.monotonic() < until

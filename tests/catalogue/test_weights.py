@@ -161,10 +161,10 @@ def test_two_processes_take_turns(remote: ModelSpec, hub: Any, tmp_path: Path, h
             target=lambda: found.append(ensure_weights(remote, tmp_path / "store", heard))
         )
         thread.start()
-        assert waiting.wait(30)
+        assert waiting.wait(300)
         assert hub.asked == []
         child.kill()
-    thread.join(60)
+    thread.join(300)
     assert found[0].path.read_bytes() == CONTENT
     assert heard.notes == ["another process fetches the same weights; waiting for it"]
 

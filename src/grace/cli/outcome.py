@@ -70,23 +70,25 @@ def print_manifest(folder: RunFolder, manifest: RunManifest) -> None:
     """Print what a closed run holds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("study")
-    for name in ("rows", "stimuli", "complete"):
+    for name in ("rows", "stimuli", "complete\nrows", "queries\nanswered", "failed", "not\nasked"):
         table.add_column(name, justify="right")
-    table.add_column("queries answered / failed / not asked")
-    table.add_column("extraction" if folder.experiment == "exp1" else "median coverage")
+    table.add_column(
+        "extraction" if folder.experiment == "exp1" else "median\ncoverage", no_wrap=True
+    )
     for study, report in manifest.studies.items():
         counts = report.queries.values()
         beside = (
-            ", ".join(f"{n} {outcome}" for outcome, n in report.extraction.items())
+            "\n".join(f"{n:,} {outcome}" for outcome, n in report.extraction.items())
             if folder.experiment == "exp1"
-            else ", ".join(f"{probe} {value[1]:.2g}" for probe, value in report.coverage.items())
+            else "\n".join(f"{probe} {value[1]:.2g}" for probe, value in report.coverage.items())
         )
         table.add_row(
             study,
             f"{report.rows:,}",
             f"{report.stimuli:,}",
             f"{report.complete_rows:,}",
-            f"{sum(c.answered for c in counts):,} / {sum(c.failed for c in counts):,} / "
+            f"{sum(c.answered for c in counts):,}",
+            f"{sum(c.failed for c in counts):,}",
             f"{sum(c.not_asked for c in counts):,}",
             beside,
         )
@@ -110,7 +112,7 @@ def print_summary(folder: RunFolder, study: Study) -> None:
         measure, mean = row[measures["measure"]], row[measures["mean"]]
         if row[measures["rows"]] != "all" or measure not in study.headlines:
             continue
-        cells.setdefault(row[:width], {})[measure] = f"{float(mean):.3g}" if mean else "-"
+        cells.setdefault(row[:width], {})[measure] = _short(mean)
         used[measure] = used.get(measure, 0) + int(row[measures["n_used"]])
     if not cells:
         return
@@ -121,14 +123,21 @@ def print_summary(folder: RunFolder, study: Study) -> None:
         pad_edge=False,
     )
     for name in study.conditions:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for measure in used:
-        table.add_column(study.headlines[measure], justify="right")
+        table.add_column(study.headlines[measure].replace(" ", "\n"), justify="right")
     for cell, means in cells.items():
         table.add_row(*cell, *(means.get(measure, "") for measure in used))
     table.add_section()
     table.add_row("n", *([""] * (width - 1)), *(str(n) for n in used.values()), style="dim")
     out.print(table)
+
+
+def _short(mean: str) -> str:
+    if not mean:
+        return "-"
+    number = float(mean)
+    return f"{number:.1f}" if abs(number) >= 2 else f"{number:.2f}"
 
 
 def _print_cell(cell: CellOutcome) -> None:

@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
-from grace.analysis.summary import summarise_probabilities, summarise_structured
 from grace.cli.outcome import print_manifest, print_summary
 from grace.cli.screen import err, out
 from grace.engine.journal import read_journal
 from grace.pipeline.closing import query_counts
-from grace.pipeline.reopen import inputs_of, planned_keys
-from grace.runs.csvfile import csv_bytes, read_table, write_bytes
-from grace.runs.folder import find_runs
+from grace.pipeline.reopen import planned_keys, reopen
+from grace.pipeline.writing import rewrite_summaries
+from grace.runs.folder import RunFolder, RunRecord, find_runs
 from grace.runs.manifest import read_manifest
 from grace.runs.validate import validate_manifest, validate_tables
+from grace.studies.trials import TrialSet
 
 RunPath = Annotated[
     Path,
@@ -38,7 +38,7 @@ def status(path: RunPath) -> None:
         complete = False
         record = folder.read_record()
         records = read_journal(folder.journal).records
-        inputs = inputs_of(folder, record)
+        inputs = _inputs(folder, record)
         for trials in inputs:
             keys = planned_keys(folder, trials, record.request)
             for probe, counts in query_counts(keys, records).items():
@@ -57,7 +57,7 @@ def validate(path: RunPath) -> None:
     for folder in find_runs(path):
         record = folder.read_record()
         faults = validate_tables(
-            folder, inputs_of(folder, record), record.request.replicates
+            folder, _inputs(folder, record), record.request.replicates
         ) + validate_manifest(folder)
         if faults:
             faulty += 1
@@ -72,20 +72,15 @@ def validate(path: RunPath) -> None:
 def summarise(path: RunPath) -> None:
     """Write the per-condition summaries of finished runs again, and show the main means."""
     for folder in find_runs(path):
-        record = folder.read_record()
-        read_manifest(folder)
-        for trials in inputs_of(folder, record):
-            key = trials.study.key
-            table = (
-                summarise_structured(trials, read_table(folder.table(key, "structured")))
-                if folder.experiment == "exp1"
-                else summarise_probabilities(
-                    trials,
-                    read_table(folder.table(key, "probabilities")),
-                    read_table(folder.table(key, "scores")),
-                )
-            )
-            target = folder.table(key, "summary")
-            write_bytes(target, csv_bytes(table.header, table.rows))
+        inputs = _inputs(folder, folder.read_record())
+        for written in rewrite_summaries(folder, inputs):
+            out.print(str(written), markup=False)
+        for trials in inputs:
             print_summary(folder, trials.study)
-            out.print(str(target), markup=False)
+
+
+def _inputs(folder: RunFolder, record: RunRecord) -> tuple[TrialSet, ...]:
+    reopened = reopen(folder, record)
+    for note in reopened.notes:
+        err.print(f"note: {note}", style="yellow", markup=False)
+    return reopened.inputs

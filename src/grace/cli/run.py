@@ -201,20 +201,18 @@ def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) 
     stamina.instrumentation.set_on_retry_hooks([])
     hook, stop = ScreenHook(), StopFlag()
     with shown_progress() as progress:
-        prepared = prepare(settings, hook, stop, progress)
+        prepared = prepare(settings, hook, stop, progress, stages)
         prepared.fetch_weights()
     with hook:
-        outcome = asyncio.run(_with_signals(prepared, stages, stop))
+        outcome = asyncio.run(_with_signals(prepared, stop))
     print_outcome(outcome)
     finished = outcome.complete or (stages != frozenset(Stage) and not outcome.stopped)
     return 0 if finished else EXIT_INCOMPLETE
 
 
-async def _with_signals(
-    prepared: PreparedRun, stages: frozenset[Stage], stop: StopFlag
-) -> RunOutcome:
+async def _with_signals(prepared: PreparedRun, stop: StopFlag) -> RunOutcome:
     loop = asyncio.get_running_loop()
-    work = asyncio.ensure_future(prepared.execute(stages))
+    work = asyncio.ensure_future(prepared.execute())
 
     def on_signal() -> None:
         if stop.requested:

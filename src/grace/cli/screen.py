@@ -1,5 +1,6 @@
 """What people see: consoles, progress on a terminal, plain lines in a log."""
 
+import sys
 import time
 from types import TracebackType
 
@@ -19,7 +20,10 @@ from grace.engine.journal import Record
 
 _SECONDS_BETWEEN_LINES = 10.0
 
-out = Console(soft_wrap=True, highlight=False)
+# Away from a terminal, rich would squeeze tables into 80 columns.
+_WIDTH = None if sys.stdout.isatty() else 110
+
+out = Console(soft_wrap=True, highlight=False, width=_WIDTH)
 """Results go here."""
 
 err = Console(stderr=True, soft_wrap=True, highlight=False)

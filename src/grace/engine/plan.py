@@ -197,7 +197,8 @@ def derive_seed(run_seed: int, identity: list[JsonValue]) -> int:
         identity: What sets the sample apart: the query's texts, the replicate,
             and how many times the same query came before.
     """
-    return int(digest(["seed", run_seed, *identity])[:8], 16)
+    # llama.cpp takes the highest 32-bit value for "draw a seed yourself".
+    return min(int(digest(["seed", run_seed, *identity])[:8], 16), 2**32 - 2)
 
 
 def _texts(turn: Turn) -> list[JsonValue]:

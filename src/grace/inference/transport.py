@@ -133,15 +133,18 @@ class Transport:
             raise ServerUnavailable(f"{url}: {reason}") from error
         if status in _TRANSIENT_STATUS:
             raise ServerUnavailable(
-                f"{url}: HTTP {status}: {self._shown(body)}", _retry_after_seconds(retry_after)
+                f"{path}: HTTP {status}: {self._shown(body)}", _retry_after_seconds(retry_after)
             )
         if status != 200:
-            raise QueryRejected(f"{url}: HTTP {status}: {self._refusal(status)}{self._shown(body)}")
+            # Messages end up in tables, which must not depend on where the server was.
+            raise QueryRejected(
+                f"{path}: HTTP {status}: {self._refusal(status)}{self._shown(body)}"
+            )
         try:
             # Python's parser would accept NaN and Infinity, which are not JSON.
             parsed: JsonValue = json.loads(body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise BadReply(f"{url}: the reply is not JSON: {self._shown(body)}") from error
+            raise BadReply(f"{path}: the reply is not JSON: {self._shown(body)}") from error
         return parsed
 
     async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
@@ -149,7 +152,7 @@ class Transport:
         async for chunk in reply.content.iter_chunked(1 << 16):
             chunks += chunk
             if len(chunks) > self._max_reply_bytes:
-                raise BadReply(f"{reply.url}: the reply exceeds {self._max_reply_bytes} bytes")
+                raise BadReply(f"{reply.url.path}: the reply exceeds {self._max_reply_bytes} bytes")
         return bytes(chunks)
 
     def _shown(self, body: bytes) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from grace.engine.events import RunHook, StopFlag
 from grace.engine.journal import Record, read_journal
@@ -156,8 +157,23 @@ def begin(cell: Cell, identity: RunIdentity) -> RunRecord:
         return record
     record = RunRecord(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        request=cell.settings,
+        request=_absolute(cell.settings),
         identity=identity,
     )
     cell.folder.write_record(record)
     return record
+
+
+def _absolute(settings: RunSettings) -> RunSettings:
+    """Return settings whose paths mean the same from any folder."""
+    return settings.model_copy(
+        update={
+            "study": tuple(
+                str(Path(name).absolute()) if name.endswith((".yaml", ".yml")) else name
+                for name in settings.study
+            ),
+            "input": {key: path.absolute() for key, path in settings.input.items()},
+            "out": settings.out.absolute(),
+            "catalogue": settings.catalogue.absolute() if settings.catalogue else None,
+        }
+    )

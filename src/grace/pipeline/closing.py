@@ -1,9 +1,13 @@
 """What a manifest says of a finished cell: accounting, coverage, warnings, files."""
 
+import hashlib
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
+
+from pydantic import JsonValue
 
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
@@ -18,6 +22,7 @@ from grace.runs.manifest import (
     software_versions,
 )
 from grace.runs.tables import ANSWERED, row_responses, score_all
+from grace.settings import RunSettings
 
 LOW_COVERAGE = 0.1
 """Below this, a distribution over the set says little about what the model would answer."""
@@ -47,11 +52,23 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         complete=all(report.complete_rows == report.rows for report in studies.values()),
         warnings=tuple(_warnings(cell, studies, records)),
         identity=record.identity,
-        request=record.request.model_dump(mode="json"),
+        request=_published(record.request),
         studies=studies,
         versions=software_versions(),
         files={name: file_entry(cell.folder.path / name) for name in names},
     )
+
+
+def _published(settings: RunSettings) -> dict[str, JsonValue]:
+    """Return the settings without the folders of the machine that they were given on."""
+    shown: dict[str, JsonValue] = settings.model_dump(mode="json", exclude={"out"})
+    shown["study"] = [Path(name).name for name in settings.study]
+    shown["input"] = {key: path.name for key, path in settings.input.items()}
+    shown["catalogue"] = settings.catalogue.name if settings.catalogue else None
+    # Only whether there was one: an address may name a private machine.
+    shown["endpoint"] = settings.endpoint is not None
+    shown["extractor_endpoint"] = settings.extractor_endpoint is not None
+    return shown
 
 
 def query_counts(
@@ -104,6 +121,7 @@ def _response_report(
         complete_rows=sum(row_responses(row, records).status == ANSWERED for row in plan.rows),
         queries=query_counts(response_keys(plan), records),
         extraction=dict(sorted(outcomes.items())),
+        prompts_sha256=_prompts_hash(plan.query_keys, records),
     )
 
 
@@ -125,7 +143,17 @@ def _score_report(plan: ScorePlan, records: Mapping[QueryKey, Record]) -> StudyR
             probe: (min(values), statistics.median(values), max(values))
             for probe, values in coverage.items()
         },
+        prompts_sha256=_prompts_hash(plan.query_keys, records),
     )
+
+
+def _prompts_hash(keys: Iterable[QueryKey], records: Mapping[QueryKey, Record]) -> str:
+    hashes = {
+        str(records[key].value["prompt_sha256"])
+        for key in keys
+        if key in records and records[key].status == ANSWERED
+    }
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
 def _warnings(
@@ -147,12 +175,12 @@ def _warnings(
         not_ok = sum(n for outcome, n in report.extraction.items() if outcome != "ok")
         if not_ok:
             yield f"{study}: {not_ok} of {report.rows} rows have an incomplete extraction"
-        for probe, (_, median, _) in report.coverage.items():
-            if median < LOW_COVERAGE:
-                yield (
-                    f"{study}, {probe}: median coverage is {median:.2g}: the model rarely "
-                    "answers from the set"
-                )
+        low = [probe for probe, (_, median, _) in report.coverage.items() if median < LOW_COVERAGE]
+        if low:
+            yield (
+                f"{study}: median coverage is below {LOW_COVERAGE} for {', '.join(low)}: left to "
+                "itself, the model rarely answers from the set"
+            )
     cut = sum(record.value.get("finish_reason") == "length" for record in records.values())
     if cut:
         yield f"{cut} responses were cut off at their longest length"

@@ -112,9 +112,18 @@ def model_use(spec: ModelSpec) -> ModelUse:
     )
 
 
-def models_of(settings: RunSettings, catalogue: Catalogue) -> tuple[ModelUse, ...]:
+def models_of(
+    settings: RunSettings, catalogue: Catalogue, *, asked: bool = True
+) -> tuple[ModelUse, ...]:
     """
     Return the models of a run.
+
+    Args:
+        settings: The run's settings.
+
+        catalogue: Where the models' entries are.
+
+        asked: Whether the models will be asked, and so need a server.
 
     Raises:
         CatalogueError: A key is not in the catalogue.
@@ -131,7 +140,7 @@ def models_of(settings: RunSettings, catalogue: Catalogue) -> tuple[ModelUse, ..
             "--endpoint serves one model; give one --model, and one command for each endpoint"
         )
     for spec in specs:
-        if settings.endpoint is None and not spec.hosted and spec.server != "llamacpp":
+        if asked and settings.endpoint is None and not spec.hosted and spec.server != "llamacpp":
             raise UsageError(
                 f"{spec.key} is served by {spec.server}, which Grace does not start on this "
                 f"machine; start it yourself and give its address: --endpoint http://HOST:PORT"

@@ -59,7 +59,7 @@ def load_inputs(settings: RunSettings) -> tuple[TrialSet, ...]:
     loaded: list[TrialSet] = []
     for study in studies:
         try:
-            loaded.append(_load(study, settings).limited(settings.limit))
+            loaded.append(load_input(study, settings))
         except UsageError as error:
             problems.append(error)
     if len(problems) == 1:
@@ -76,6 +76,16 @@ def describe_inputs(inputs: Sequence[TrialSet]) -> list[str]:
         f"({trials.source})"
         for trials in inputs
     ]
+
+
+def load_input(study: Study, settings: RunSettings) -> TrialSet:
+    """
+    Load the trials of one study, as far as the run's limit.
+
+    Raises:
+        UsageError: There is no input, or it has faults.
+    """
+    return _load(study, settings).limited(settings.limit)
 
 
 def _load(study: Study, settings: RunSettings) -> TrialSet:

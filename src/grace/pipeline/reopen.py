@@ -1,39 +1,78 @@
 """Finding a run's inputs again from its folder, to check or summarise it."""
 
+from dataclasses import dataclass, replace
+
 from grace.engine.plan import QueryKey, plan_responses, plan_scores
 from grace.errors import RunFolderError
 from grace.pipeline.closing import response_keys, score_keys
-from grace.pipeline.inputs import load_inputs
+from grace.pipeline.inputs import load_input, resolve_study
+from grace.runs.csvfile import csv_bytes, read_table
 from grace.runs.folder import RunFolder, RunRecord
 from grace.settings import RunSettings
-from grace.studies.trials import TrialSet
+from grace.studies.study import Study
+from grace.studies.trials import TrialSet, parse_trials
 
 
-def inputs_of(folder: RunFolder, record: RunRecord) -> tuple[TrialSet, ...]:
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """
+    A run's inputs, found again.
+
+    Attributes:
+        inputs: The trials of each study.
+
+        notes: What could not be compared with the original files.
+    """
+
+    inputs: tuple[TrialSet, ...]
+    notes: tuple[str, ...]
+
+
+def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
     """
     Load the inputs that a run was made from, and check that they are the same.
+
+    An input file that is gone, as after a move to another machine, is read back
+    from the run's own table.
 
     Raises:
         RunFolderError: An input or a study was changed since.
 
-        UsageError: An input is gone or has faults.
+        UsageError: A study's own file is gone.
     """
-    inputs = load_inputs(record.request)
-    for trials in inputs:
-        recorded = record.identity.studies.get(trials.study.key)
+    inputs, notes = [], []
+    for name in record.request.study:
+        study = resolve_study(name)
+        recorded = record.identity.studies.get(study.key)
         if recorded is None:
-            raise RunFolderError(f"{folder.path}: run.json does not name {trials.study.key}")
+            raise RunFolderError(f"{folder.path}: run.json does not name {study.key}")
+        if study.definition_sha256() != recorded.definition_sha256:
+            raise RunFolderError(
+                f"{folder.path}: the definition of {study.key} has changed since the run; use "
+                "the version of Grace, or of the study's file, that made it"
+            )
+        source = record.request.input.get(study.key)
+        if source is not None and not source.exists():
+            inputs.append(_from_table(folder, study, recorded.rows, recorded.input_sha256))
+            notes.append(f"{source} is gone; its rows are taken from the run's own tables")
+            continue
+        trials = load_input(study, record.request)
         if trials.sha256 != recorded.input_sha256:
             raise RunFolderError(
                 f"{folder.path}: {trials.source} has changed since the run; put back the file "
                 f"whose SHA-256 is {recorded.input_sha256}"
             )
-        if trials.study.definition_sha256() != recorded.definition_sha256:
-            raise RunFolderError(
-                f"{folder.path}: the definition of {trials.study.key} has changed since the run; "
-                "use the version of Grace, or of the study's file, that made it"
-            )
-    return inputs
+        inputs.append(trials)
+    return Reopened(tuple(inputs), tuple(notes))
+
+
+def _from_table(folder: RunFolder, study: Study, rows: int, sha256: str) -> TrialSet:
+    kind = "raw_responses" if folder.experiment == "exp1" else "probabilities"
+    path = folder.table(study.key, kind)
+    table = read_table(path)
+    width = len(study.columns)
+    content = csv_bytes(table.header[:width], [row[:width] for row in table.rows[:rows]])
+    return replace(parse_trials(study, content, str(path)), sha256=sha256)
 
 
 def planned_keys(

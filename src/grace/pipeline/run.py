@@ -18,7 +18,7 @@ from grace.catalogue.store import default_store
 from grace.catalogue.weights import ensure_weights
 from grace.engine.events import RunHook, StopFlag
 from grace.engine.score import ScoringMethod
-from grace.errors import UsageError
+from grace.errors import ServerUnavailable, UsageError
 from grace.pipeline.asking import Stopped, extract, respond, score
 from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
 from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
@@ -36,6 +36,8 @@ from grace.runs.folder import RunFolder, check_timestamp, new_timestamp, runs_of
 from grace.runs.identity import identity_differences
 from grace.runs.manifest import RunManifest, read_manifest
 from grace.settings import RunSettings
+
+_ASKING = frozenset({Stage.RESPOND, Stage.SCORE})
 
 
 class CellStatus(StrEnum):
@@ -87,17 +89,32 @@ class RunOutcome:
 
 
 def prepare(
-    settings: RunSettings, hook: RunHook, stop: StopFlag, progress: ProgressHook | None = None
+    settings: RunSettings,
+    hook: RunHook,
+    stop: StopFlag,
+    progress: ProgressHook | None = None,
+    stages: frozenset[Stage] = frozenset(Stage),
 ) -> "PreparedRun":
     """
     Check a run and lay out its cells; nothing is sent.
+
+    Args:
+        settings: The run's settings.
+
+        hook: Hears of progress.
+
+        stop: Stops the run when it is set.
+
+        progress: Hears of downloads.
+
+        stages: The stages to run.
 
     Raises:
         GraceError: Whatever is wrong with it.
     """
     _check(settings)
     catalogue = load_catalogue(settings.catalogue)
-    uses = models_of(settings, catalogue)
+    uses = models_of(settings, catalogue, asked=bool(stages & _ASKING))
     extractor = choose_extractor(settings, catalogue)
     inputs = load_inputs(settings)
     for line in describe_inputs(inputs):
@@ -119,7 +136,9 @@ def prepare(
     timestamp = _timestamp(settings, cells)
     for cell in cells:
         cell.folder = RunFolder(cell.folder.path.with_name(timestamp))
-    return PreparedRun(settings, catalogue, tuple(cells), hook, progress or SilentProgress())
+    return PreparedRun(
+        settings, catalogue, tuple(cells), stages, hook, progress or SilentProgress()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +148,7 @@ class PreparedRun:
     settings: RunSettings
     catalogue: Catalogue
     cells: tuple[Cell, ...]
+    stages: frozenset[Stage]
     hook: RunHook
     progress: ProgressHook
 
@@ -141,18 +161,22 @@ class PreparedRun:
         """
         if self.settings.dry_run:
             return
-        keys = {} if self.settings.endpoint else {cell.use.key: None for cell in self.cells}
+        keys: dict[str, None] = {}
+        if self.settings.endpoint is None and self.stages & _ASKING:
+            keys |= dict.fromkeys(cell.use.key for cell in self.cells)
         choice = self.cells[0].extractor
-        if choice.use is not None and self.settings.extractor_endpoint is None:
+        served = self.settings.endpoint is not None and choice.name in self.settings.model
+        elsewhere = served or self.settings.extractor_endpoint is not None
+        if choice.use is not None and Stage.EXTRACT in self.stages and not elsewhere:
             keys[choice.name] = None
         for key in keys:
             spec = self.catalogue.get(key)
             if not spec.hosted and spec.server == "llamacpp":
                 ensure_weights(spec, default_store(), self.progress)
 
-    async def execute(self, stages: frozenset[Stage] = frozenset(Stage)) -> RunOutcome:
+    async def execute(self) -> RunOutcome:
         """
-        Run the cells, a model at a time, or only some stages of them.
+        Run the cells, a model at a time.
 
         Raises:
             GraceError: What stopped the run; everything finished is kept.
@@ -160,12 +184,12 @@ class PreparedRun:
         outcomes: list[CellOutcome] = []
         for use in dict.fromkeys(cell.use.key for cell in self.cells):
             cells = [cell for cell in self.cells if cell.use.key == use]
-            outcomes += await self._model(cells, stages)
+            outcomes += await self._model(cells)
             if any(outcome.status is CellStatus.STOPPED for outcome in outcomes):
                 break
         return RunOutcome(tuple(outcomes))
 
-    async def _model(self, cells: list[Cell], stages: frozenset[Stage]) -> list[CellOutcome]:
+    async def _model(self, cells: list[Cell]) -> list[CellOutcome]:
         outcomes = []
         open_cells = []
         for cell in cells:
@@ -181,7 +205,7 @@ class PreparedRun:
             connections = _Connections(self, stack)
             for cell in open_cells:
                 with cell.folder.lock():
-                    outcome = await _run_cell(cell, connections, stages)
+                    outcome = await _run_cell(cell, connections, self.stages)
                 outcomes.append(outcome)
                 if outcome.status is CellStatus.STOPPED:
                     break
@@ -240,6 +264,11 @@ async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Sta
             await _run_stage(cell, stage, connections, method)
     except Stopped:
         return CellOutcome(cell.folder, CellStatus.STOPPED, None)
+    except ServerUnavailable as error:
+        raise ServerUnavailable(
+            f"the server of {cell.use.key} is lost: {error}\neverything finished is kept; when it "
+            "is back, the same command continues"
+        ) from error
     if Stage.VALIDATE not in wanted:
         return CellOutcome(cell.folder, CellStatus.OPEN, None)
     manifest = close(cell, record)
@@ -264,7 +293,7 @@ async def _run_stage(
                 await score(cell, await connections.model(cell.use), method)
             write_probability_tables(cell)
         case Stage.SUMMARISE:
-            write_summaries(cell)
+            write_summaries(cell.folder, cell.inputs)
         case Stage.VALIDATE:
             # Closing the run validates: see `close`.
             pass

@@ -1,8 +1,9 @@
 """The stages of a cell that write: tables, summaries, checks, and the manifest last."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from grace.analysis.summary import summarise_probabilities, summarise_structured
 from grace.engine.journal import Record
@@ -14,8 +15,8 @@ from grace.pipeline.asking import row_texts
 from grace.pipeline.cell import Cell
 from grace.pipeline.closing import manifest_of
 from grace.runs.csvfile import csv_bytes, read_table, write_bytes
-from grace.runs.folder import RunRecord
-from grace.runs.manifest import RunManifest, write_manifest
+from grace.runs.folder import RunFolder, RunRecord
+from grace.runs.manifest import RunManifest, file_entry, read_manifest, write_manifest
 from grace.runs.tables import (
     probability_table,
     response_table,
@@ -24,6 +25,7 @@ from grace.runs.tables import (
     structured_table,
 )
 from grace.runs.validate import validate_manifest, validate_tables
+from grace.studies.trials import TrialSet
 
 
 def write_response_tables(cell: Cell) -> None:
@@ -73,19 +75,37 @@ def write_probability_tables(cell: Cell) -> None:
         write_bytes(cell.folder.table(key, "scores"), csv_bytes(long.header, long.rows))
 
 
-def write_summaries(cell: Cell) -> None:
-    """Write the per-condition summaries from the tables."""
-    for trials in cell.inputs:
+def write_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Path]:
+    """Write the per-condition summaries from the tables, and return their paths."""
+    written = []
+    for trials in inputs:
         key = trials.study.key
-        if cell.experiment == "exp1":
-            table = summarise_structured(trials, read_table(cell.folder.table(key, "structured")))
+        if folder.experiment == "exp1":
+            table = summarise_structured(trials, read_table(folder.table(key, "structured")))
         else:
             table = summarise_probabilities(
                 trials,
-                read_table(cell.folder.table(key, "probabilities")),
-                read_table(cell.folder.table(key, "scores")),
+                read_table(folder.table(key, "probabilities")),
+                read_table(folder.table(key, "scores")),
             )
-        write_bytes(cell.folder.table(key, "summary"), csv_bytes(table.header, table.rows))
+        write_bytes(folder.table(key, "summary"), csv_bytes(table.header, table.rows))
+        written.append(folder.table(key, "summary"))
+    return written
+
+
+def rewrite_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Path]:
+    """
+    Write the summaries of a closed run again, and their hashes into its manifest.
+
+    Raises:
+        RunFolderError: The run is not closed.
+    """
+    manifest = read_manifest(folder)
+    written = write_summaries(folder, inputs)
+    entries = {path.name: file_entry(path) for path in written}
+    if any(manifest.files.get(name) != entry for name, entry in entries.items()):
+        write_manifest(folder, manifest.model_copy(update={"files": {**manifest.files, **entries}}))
+    return written
 
 
 def close(cell: Cell, record: RunRecord) -> RunManifest:

@@ -59,6 +59,9 @@ class StudyReport(BaseModel):
         extraction: Rows by extraction outcome (Experiment 1).
 
         coverage: Lowest, median and highest coverage by probe (Experiment 2).
+
+        prompts_sha256: Hash of the sorted hashes of all prompts that were
+            answered: two runs with the same one read the same texts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +72,7 @@ class StudyReport(BaseModel):
     queries: Mapping[str, QueryCounts]
     extraction: Mapping[str, int] = {}
     coverage: Mapping[str, tuple[float, float, float]] = {}
+    prompts_sha256: str
 
 
 class FileEntry(BaseModel):

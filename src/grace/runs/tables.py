@@ -5,6 +5,7 @@ Pure: the same plan and records give the same bytes. A cell without a
 measurement is empty; `status` and `error` say why.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Responses:
 
         status: `answered` if all were, else `failed` or `not_asked`.
 
-        error: Why not; empty if answered.
+        error: Why not; if answered, whether a response is empty text.
     """
 
     texts: Mapping[str, str]
@@ -62,7 +63,9 @@ def row_responses(row: ResponseRow, records: Mapping[QueryKey, Record]) -> Respo
             error = f"{query.probe.name}: {record.error_type}: {record.error}"
             return Responses(texts, FAILED, error)
         texts[query.probe.name] = str(record.value["text"])
-    return Responses(texts, ANSWERED, "")
+    empty = [name for name, text in texts.items() if not text.strip()]
+    note = f"{', '.join(empty)}: the model answered with nothing" if empty else ""
+    return Responses(texts, ANSWERED, note)
 
 
 def response_header(study: Study, header: Sequence[str]) -> tuple[str, ...]:
@@ -157,7 +160,7 @@ def scored_query(query: ScoreQuery, records: Mapping[QueryKey, Record]) -> Score
             continue
         label, values = str(form["label"]), form["logprobs"]
         numbers = [float(str(value)) for value in values] if isinstance(values, list) else []
-        forms.setdefault(label, []).append(sum(numbers))
+        forms.setdefault(label, []).append(math.fsum(numbers))
         n_tokens.setdefault(label, len(numbers))
     try:
         made = distribution(query.probe.labels, forms)

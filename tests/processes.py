@@ -1,0 +1,172 @@
+"""
+Real processes that run a command line of Grace, started in milliseconds.
+
+Importing Grace takes seconds. Here one process imports it and forks for every
+command line, so that tests can kill a command many times. Run as a script, this
+file is that process; it speaks JSON lines.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line that was started."""
+
+    pid: int
+    log: Path
+    forker: "Forker"
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float = TIMEOUT_SECONDS) -> int:
+        """Return the exit code, negative for a signal; a command that hangs is killed."""
+        code = self.forker.call({"wait": self.pid, "seconds": seconds})["code"]
+        assert code is not None, f"still running after {seconds} s:\n{self.output}"
+        return int(code)
+
+    @property
+    def output(self) -> str:
+        """Standard output and standard error together."""
+        return self.log.read_text("utf-8", "replace")
+
+
+class Forker:
+    """Starts commands; use it in a `with` block."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Forker":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.stdin.close()  # type: ignore[union-attr]
+            self._process.wait(30)
+            self._process.stdout.close()  # type: ignore[union-attr]
+
+    def start(
+        self,
+        arguments: Sequence[str | Path],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        largest_file: int | None = None,
+    ) -> Command:
+        """
+        Start `grace ARGUMENTS`.
+
+        *largest_file* bounds the size of every file that it writes: a write
+        beyond it fails as on a full disk.
+        """
+        reply = self.call(
+            {
+                "start": [str(argument) for argument in arguments],
+                "log": str(log),
+                "environment": {
+                    **{name: os.environ[name] for name in ("XDG_CONFIG_HOME",)},
+                    **(environment or {}),
+                },
+                "largest_file": largest_file,
+            }
+        )
+        return Command(int(reply["pid"]), log, self)
+
+    def run(self, arguments: Sequence[str | Path], log: Path, **options: Any) -> tuple[int, str]:
+        """Run `grace ARGUMENTS` to its end; return exit code and output."""
+        command = self.start(arguments, log, **options)
+        return command.wait(), command.output
+
+    def call(self, request: Mapping[str, Any]) -> Any:
+        with self._lock:
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    [sys.executable, __file__],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            process = self._process
+            process.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            return json.loads(process.stdout.readline())  # type: ignore[union-attr]
+
+
+def _fork(request: Mapping[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ.update(request["environment"])
+        if request["largest_file"] is not None:
+            limit = request["largest_file"]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        from grace.cli.main import invoke
+
+        code = invoke(request["start"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:  # noqa: BLE001  shown to the test, whatever it is
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _wait(pid: int, seconds: float) -> int | None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+def main() -> None:
+    import grace.cli.main  # noqa: F401  imported once, for all that is forked
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        reply: dict[str, Any]
+        if "start" in request:
+            reply = {"pid": _fork(request)}
+        else:
+            reply = {"code": _wait(request["wait"], request["seconds"])}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
