@@ -125,6 +125,7 @@ END = Token("end", "", 0, 0, 0)
 def prepared(response: str) -> str:
     """Return a response as it is read here: plain, lower case, without decoration."""
     text = plain(_CELL.sub(" | ", response)).lower().replace("\\boxed{", "answer: ")
+    text = text.replace(" * ", " x ")
     text = text.translate(_DECORATION)
     # The gap of an echoed template must not join "$" to the number after it.
     return _UNSTRESSED.sub("", _BLANK.sub(" ? ", text))

@@ -41,7 +41,7 @@ _VERBS = frozenset(words("get gets receive receives is are with at would"))
 _PLACING = ("bet", "put", "plac", "wager", "allocat", "assign", "stak", "go")
 _DIVIDING = ("divid", "distribut", "split", "spread", "allocat")
 _AFTER_BARE = frozenset(words("and but because since as given so each"))
-_STARTS = frozenset(",;:.()|-?!>+")
+_STARTS = frozenset(",;:.()|?!") | {"and", "or", "then"}
 _CUES = frozenset(words("on for if when"))
 _BARE_LINK = frozenset({"each", "apiece"})
 _WHOLE = frozenset(words("all entire whole full"))
@@ -104,6 +104,7 @@ class _Rules:
     def __init__(self, text: BetText) -> None:
         self.text = text
         self.every = tuple(range(text.n_items + 1))
+        self.read_up_to = 0
 
     def read(self) -> Iterator[Statement]:
         rules: tuple[Callable[[int], _Found | None], ...] = (
@@ -122,7 +123,7 @@ class _Rules:
                 here += 1
             else:
                 yield from found[0]
-                here = max(here + 1, found[1])
+                here = self.read_up_to = max(here + 1, found[1])
 
     def _made(
         self, first: int, targets: Targets, amount: Amount, after: int, *, rest: bool = False
@@ -245,10 +246,9 @@ class _Rules:
         first = index
         while text.word(first - 1) in _PREFIX and index - first < 7:
             first -= 1
-        before = text.at(first - 1)
-        starts = before.kind in ("newline", "end", "money", "number") or before.text in _STARTS
-        if not starts and before.text not in ("and", "or", "then"):
+        if not self._begins_item(first):
             return None
+        before = text.at(first - 1)
         prefix = {text.word(i) for i in range(first, index)}
         gap = self._after_noun(targets.after)
         said = prefix | {text.word(i) for i in range(targets.after, gap)}
@@ -288,6 +288,17 @@ class _Rules:
             else:
                 break
         return index
+
+    def _begins_item(self, index: int) -> bool:
+        """Whether an item of a list or a clause can begin at a token."""
+        before = self.text.at(index - 1)
+        if before.kind in ("newline", "end") or index == self.read_up_to:
+            return True
+        if before.text in {"-", "+", ">"}:
+            # Not in arithmetic, unless what stands before the sign is a bet already read.
+            arithmetic = self.text.at(index - 2).kind in ("number", "money", "word")
+            return not arithmetic or index - 1 == self.read_up_to
+        return before.text in _STARTS
 
     def _is_amount_alone(self, index: int) -> bool:
         amount = self.text.amount(index)

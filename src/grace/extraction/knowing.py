@@ -130,7 +130,8 @@ def read_knowledge(text: str) -> tuple[Stance | None, str]:
     outright = list(_OUTRIGHT.finditer(text))
     lead = _LEAD.match(text)
     if outright and (lead is None or outright[-1].start() > lead.end()):
-        return _yes_or_no(outright[-1]), ""
+        later = [statement for statement in exact if statement.start > outright[-1].end()]
+        return _led(_yes_or_no(outright[-1]), later, text)
     if lead is not None:
         return _led(_yes_or_no(lead), exact, text)
     head = _HEAD.split(text, maxsplit=1)[0].strip()

@@ -28,10 +28,13 @@ _CUES = (
     "|would|number|all"
 )
 _CUE = re.compile(rf"(?:^|[:=]|- |\b(?:{_CUES})) ?$")
-_THERE = re.compile(r"\bthere (?:are|is|were|was) $")
+_THERE = re.compile(r"\bthere (?:are|is|were|was)(?: only| exactly| just| a total of)? $")
+_WITH_PROPERTY = re.compile(r"(?: [a-z]+){1,3} (?:with|containing|inside)\b")
 _PREDICATE = re.compile(
-    r"(?: [a-z']+){1,5} (?:have|has|had|will|would|should|won|passed|sprouted|contain\w*|with|that)\b"
+    r"(?: [a-z']+){1,5} (?:have|has|had|will|would|should|won|passed|sprouted|contain\w*)\b"
+    r"(?! (?:no|not)\b)"
 )
+_CONDITIONAL = re.compile(r"if (?!i\b|we\b|you\b|asked\b|had to\b)")
 _ALONE = re.compile(r"(?: [a-z]+){0,4} ?[.!)$]{0,3}$")
 _NOT_A_COUNT = re.compile(r" ?(?:%|percent|dollars|days?\b|hours?\b|times\b|in total|total)")
 _FAVOUR = re.compile(
@@ -42,6 +45,7 @@ _LIKELIEST = re.compile(r"\bmost (?:likely|probable|probably)\b[^,;]{0,60}$")
 _ANSWER = re.compile(
     r"\banswer(?: (?:is|would be|should be))? ?:? ?(?:that )?(?:about |approximately |exactly )?$"
 )
+_OTHER_ANSWER = re.compile(r"\banswer(?: is| would be|:) ?(?:-?[0-9]{1,9})\b")
 _UNSAID = re.compile(
     r"\b(?:if (?!i\b|we\b|you\b|asked\b|had to\b)|whether |unless |which |how )"
     r"|(?:\b(?:cannot|can not|could not|impossible|hard|difficult|unable|not|no)|n't)\b"
@@ -119,7 +123,7 @@ class _Mention:
 def _mentions(text: str, n_items: int) -> Iterator[_Mention]:
     for sentence in _SENTENCE.finditer(text):
         said = sentence.group().strip()
-        if not said or said.endswith("?"):
+        if not said or said.endswith("?") or _CONDITIONAL.match(said):
             continue
         for match in _mention(n_items).finditer(said):
             before = said[max(0, match.start() - 100) : match.start()]
@@ -145,6 +149,8 @@ def _prior(text: str, n_items: int) -> tuple[int | None, str]:
     answers = introduced(_ANSWER)
     if answers:
         return answers[-1], ""
+    if _OTHER_ANSWER.search(text):
+        return None, f"the answer given is not a whole number from 0 to {n_items}"
     stated = [value for value, _ in counts]
     preferred = (introduced(_LIKELIEST), introduced(_FAVOUR))
     # Where a range is named too, only a number that is called likely is the answer.
@@ -173,7 +179,9 @@ def _counted(match: re.Match[str], sentence: str, n_items: int) -> int | None:
         return None
     begins = before == ""
     if _THERE.search(before):
-        return value if re.match(r"(?: [a-z]+){1,3} (?:with|that|which)\b", after) else None
+        return value if _WITH_PROPERTY.match(after) else None
+    if before == "the " and value == n_items:
+        return value if _PREDICATE.match(after) else None
     if _CUE.search(before) and (not begins or _ALONE.match(after) or _PREDICATE.match(after)):
         return value
     return value if before.endswith(", ") and _PREDICATE.match(after) else None

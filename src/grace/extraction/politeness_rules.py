@@ -27,7 +27,7 @@ _ADVERBS = (
 _WORD = r"(?P<word>terrible|bad|good|amazing)"
 _WAS = r"\bwas(?P<negation> ?n[' ]?t\b| not\b)?"
 _FRAME_AND_WORD = re.compile(
-    rf"{_WAS}(?P<adverbs>(?:,? (?:{_ADVERBS})\b,?){{0,4}}),? (?:(?:an?|the|such a) )?"
+    rf"{_WAS}(?P<adverbs>(?:,? (?:{_ADVERBS})\b,?){{0,4}})(?:,|\.{{3}})? (?:(?:an?|the|such a) )?"
     rf"(?:(?:{_ADVERBS}) ){{0,2}}[\"']{{0,2}}{_WORD}\b(?!-)"
 )
 _FRAME_ONLY = re.compile(rf"{_WAS}(?! (?:n[' ]?t\b|not\b|neither\b|never\b))(?= [\"']?[a-z])")
@@ -53,6 +53,7 @@ _NOT_SAID = re.compile(
     r"|impl(?:y|ies) that|suggest\w* that|indicat\w* that|how)[ ,]{1,2}[\"']?$"
     r"|(?:\b(?:not|never)|n't)(?: [a-z]+){0,2} (?:say|tell|claim|call|think|believe|pretend|admit"
     r"|mean|be)\w*(?: [a-z]+){0,2}[ ,:\"']{0,4}$"
+    r"|\bpossible (?:for|that)[^.,]{0,60}$"
     r"|\b(?:instead of|rather than|avoid(?:s|ing)?|without|than)(?: (?:say|tell|admit)\w*)?"
     r"(?: [a-z]+){0,2}[ ,:\"']{1,3}$"
 )
@@ -101,12 +102,16 @@ class _Candidate:
     before: str
     quoted: bool
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        return self.frame, self.word
+
 
 def parse(response: str) -> Parsed:
-    """
+    r"""
     Read Study 2's fields from a response.
 
-    >>> parse('"It wasn\\'t that bad," she said.').values["Was/Wasn't"]
+    >>> parse('"It wasn\'t that bad," she said.').values["Was/Wasn't"]
     "wasn't"
     """
     text = plain(response).lower().translate(_DECORATION)
@@ -142,6 +147,8 @@ def _utterance(text: str) -> tuple[str | None, str | None, str]:
     found, listed = _unlisted(text, list(_candidates(text)))
     if found:
         chosen = _chosen(found, text)
+        if chosen is None:
+            return None, None, "the text quotes several utterances and chooses none"
         return chosen.frame, chosen.word, ""
     if listed:
         return None, None, "the text lists several answers and chooses none"
@@ -207,7 +214,7 @@ def _unlisted(text: str, found: Sequence[_Candidate]) -> tuple[list[_Candidate],
                 alternatives = alternatives or link["or"] is not None
                 group.append(candidate)
                 continue
-        kinds = {(one.frame, one.word) for one in group}
+        kinds = {one.kind for one in group}
         if len(kinds) > 2 or (alternatives and len(kinds) > 1):
             listed = True
         else:
@@ -216,17 +223,25 @@ def _unlisted(text: str, found: Sequence[_Candidate]) -> tuple[list[_Candidate],
     return kept, listed
 
 
-def _chosen(found: Sequence[_Candidate], text: str) -> _Candidate:
+def _chosen(found: Sequence[_Candidate], text: str) -> _Candidate | None:
     firm = [one for one in found if not _MAYBE.search(one.before)] or list(found)
     announced = [one for one in firm if _ANNOUNCED.search(one.before)]
-    opening = firm[0].start <= 80 and _OPENING.match(firm[0].before) is not None
     quoted = [one for one in firm if one.quoted]
+    first = firm[0]
+    opens = first.start <= 80 and _OPENING.match(first.before) is not None
     if announced:
         chosen = announced[-1]
-    elif opening:
-        chosen = firm[0]
+    elif opens and (not first.before.strip(" \"'") or len({one.kind for one in quoted}) < 2):
+        chosen = first
+    elif len({one.kind for one in quoted}) > 1 and _MAYBE.search(found[0].before) is None:
+        return None
     else:
         chosen = (quoted or firm)[-1]
+    return _corrected(chosen, found, text)
+
+
+def _corrected(chosen: _Candidate, found: Sequence[_Candidate], text: str) -> _Candidate:
+    """Return what a candidate is taken back to, or the candidate itself."""
     for later in found:
         if later.start <= chosen.end:
             continue

@@ -51,7 +51,8 @@ class Capabilities:
 
         sequence: `sequence_logprobs` is exact.
 
-        json_schema: Generation can be constrained to a JSON schema.
+        json_schema: A JSON schema may be given with a request. Servers differ in
+            how far they keep to it; callers validate all the same.
 
         seed: Sampling honours a seed.
 

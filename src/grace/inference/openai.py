@@ -55,6 +55,9 @@ class OpenAiClient:
         json_mode: How the server is asked for JSON; `object` for DeepSeek.
 
         takes_seed: Whether a seed is sent. DeepSeek's reference lists none.
+
+        request_fields: Further fields of every request, as the catalogue has
+            them (a switch for thinking).
     """
 
     def __init__(
@@ -64,12 +67,14 @@ class OpenAiClient:
         *,
         json_mode: JsonMode = "schema",
         takes_seed: bool = False,
+        request_fields: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self._transport = transport
         self._asked_model = model
         self._model = model or ""
         self._json_mode = json_mode
         self._takes_seed = takes_seed
+        self._request_fields = dict(request_fields or {})
         self._root = "/v1"
 
     @property
@@ -79,7 +84,7 @@ class OpenAiClient:
             token_ids=False,
             next_token=False,
             sequence=False,
-            json_schema=self._json_mode == "schema",
+            json_schema=self._json_mode != "none",
             seed=self._takes_seed,
         )
 
@@ -91,7 +96,7 @@ class OpenAiClient:
             dialect="openai",
             version="",
             model=self._model,
-            details={"json_mode": self._json_mode},
+            details={"json_mode": self._json_mode, "request_fields": self._request_fields},
         )
 
     async def render(self, prompt: Prompt) -> Rendered:
@@ -164,6 +169,7 @@ class OpenAiClient:
                 "take neither; set both to 0"
             )
         payload: dict[str, JsonValue] = {
+            **self._request_fields,
             "model": self._model,
             "stream": False,
             "temperature": sampling.temperature,

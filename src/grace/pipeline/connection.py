@@ -228,4 +228,5 @@ async def _endpoint_client(
                 transport,
                 spec.name_on_server if own else spec.served_name,
                 json_mode=spec.json_mode,
+                request_fields=spec.request_fields,
             )
