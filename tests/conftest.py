@@ -1,13 +1,21 @@
 """What all tests share: no keys from outside, no user configuration, patient Hypothesis."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import settings
+
+from fake_llamacpp import FakeLlamaCpp, refuse, served
+from grace.cli.main import invoke
+from grace.runs.folder import RunFolder, find_runs
+from inputs import input_flags, write_inputs
 from processes import Forker
 
-settings.register_profile("grace", deadline=None)
+settings.register_profile("grace", deadline=None, max_examples=50)
 settings.load_profile("grace")
 
 
@@ -33,3 +41,55 @@ def forker() -> Iterator[Forker]:
     """Processes that run a command line of Grace, each started in milliseconds."""
     with Forker() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def small_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Four rows of each study; two show the same stimulus; `speach` is spelled so."""
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="session")
+def _toy_runs(tmp_path_factory: pytest.TempPathFactory, small_inputs: dict[str, Path]) -> Path:
+    out = tmp_path_factory.mktemp("toy") / "out"
+    assert invoke(["run", "--dry-run", "--out", str(out), *input_flags(small_inputs)]) == 0
+    return out
+
+
+def fails_now_and_then(_number: int, payload: Mapping[str, Any]) -> web.Response | None:
+    """Refuse every fifth query for good, whenever it is asked."""
+    return refuse(400) if (sum(payload["prompt"]) + payload.get("seed", 0)) % 5 == 0 else None
+
+
+@pytest.fixture(scope="session")
+def _incomplete_runs(
+    tmp_path_factory: pytest.TempPathFactory, small_inputs: dict[str, Path]
+) -> Path:
+    out = tmp_path_factory.mktemp("incomplete") / "out"
+    flags = ["--model", "smollm2-135m", "--extractor", "rules", *input_flags(small_inputs)]
+    server = FakeLlamaCpp()
+    with served(server) as url:
+        # The probe of `connect` must pass.
+        server.trouble = lambda number, payload: (
+            fails_now_and_then(number, payload) if number > 2 else None
+        )
+        assert invoke(["run", "--endpoint", url, "--out", str(out), *flags]) == 3
+    return out
+
+
+def _copied(source: Path, target: Path) -> tuple[RunFolder, RunFolder]:
+    shutil.copytree(source, target)
+    responses, probabilities = find_runs(target)
+    return responses, probabilities
+
+
+@pytest.fixture
+def toy_runs(_toy_runs: Path, tmp_path: Path) -> tuple[RunFolder, RunFolder]:
+    """Copies of two complete runs: Experiment 1 and 2 of both studies."""
+    return _copied(_toy_runs, tmp_path / "toy")
+
+
+@pytest.fixture
+def incomplete_runs(_incomplete_runs: Path, tmp_path: Path) -> tuple[RunFolder, RunFolder]:
+    """Copies of two closed runs in which some queries failed for good."""
+    return _copied(_incomplete_runs, tmp_path / "incomplete")

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from exact.measure import Form, Scores, distribution_of
 from rich.table import Table
 
+from exact.measure import Form, Scores, distribution_of
 from grace.engine.plan import ScoreQuery
 from grace.scoring.distribution import Distribution
 
@@ -32,7 +32,7 @@ class Figure:
     """
 
     compared: str
-    differences: tuple[float, ...]
+    differences: Sequence[float]
     unit: str = "nats"
     limit: float | None = None
 
@@ -54,9 +54,7 @@ class Figure:
 
 def form_differences(first: Scores, second: Scores) -> tuple[float, ...]:
     """Return the difference of every surface form's joint log-probability, in nats."""
-    return tuple(
-        abs(one.logprob - other.logprob) for one, other in _same_forms(first, second)
-    )
+    return tuple(abs(one.logprob - other.logprob) for one, other in _same_forms(first, second))
 
 
 def token_differences(first: Scores, second: Scores) -> tuple[float, ...]:
@@ -116,9 +114,9 @@ def mean_differences(pairs: Sequence[Pair]) -> tuple[float, ...]:
     return tuple(differences)
 
 
-def other_favourites(pairs: Sequence[Pair]) -> int:
-    """Count the queries whose most probable answer differs."""
-    return sum(_favourite(pair.first) != _favourite(pair.second) for pair in pairs)
+def favourite_differences(pairs: Sequence[Pair]) -> tuple[float, ...]:
+    """Return 1 for each query whose most probable answer differs, otherwise 0."""
+    return tuple(float(_favourite(pair.first) != _favourite(pair.second)) for pair in pairs)
 
 
 def table_of(figures: Sequence[Figure]) -> Table:

@@ -11,7 +11,7 @@ from grace.studies.make import make_rows
 from grace.studies.trials import TrialSet, load_trials, parse_trials
 
 SEED = 1
-STIMULI: Mapping[str, int] = {"study1": 5, "study2": 12}
+STIMULI: Mapping[str, int] = {"study1": 4, "study2": 12}
 INPUT_STIMULI: Mapping[str, int] = {"study1": 1, "study2": 4}
 """How many are taken from a file of the user's, beside the shipped ones."""
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
 from grace.engine.plan import QueryKey, ScoreQuery
 from grace.engine.score import Scorer, ScoringMethod
@@ -14,7 +14,7 @@ from grace.inference.client import Rendered
 from grace.inference.llamacpp import LlamaCppClient
 from grace.inference.transport import Transport
 from grace.scoring.distribution import Distribution, distribution
-from grace.serving.embedded import EmbeddedSettings, embedded_server
+from grace.serving.embedded import EmbeddedServer, EmbeddedSettings, embedded_server
 from grace.studies.prompts import Prompt, PromptMode, build_prompt
 
 SLOTS = EmbeddedSettings().slots
@@ -41,22 +41,27 @@ class _Scored(BaseModel):
 Scores = Mapping[QueryKey, tuple[Form, ...]]
 
 
-class UncachedTransport(Transport):
-    """Has the server compute every request from its first token."""
-
-    async def post(self, path: str, payload: Mapping[str, JsonValue]) -> JsonValue:
-        """Send JSON, with the server's cache switched off."""
-        if path == "/completion":
-            payload = {**payload, "cache_prompt": False}
-        return await super().post(path, payload)
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running embedded server, to be asked in several ways."""
+    """A running embedded server and a client of it."""
 
+    address: EmbeddedServer
     client: LlamaCppClient
-    uncached: LlamaCppClient
+
+    @asynccontextmanager
+    async def emptied(self) -> AsyncIterator["Server"]:
+        """
+        Return the server with nothing in its first slot that a prompt could reuse.
+
+        Connecting probes the server with a text of its own in the first slot,
+        and a new client takes that slot first.
+        """
+        client = LlamaCppClient(Transport(self.address.url), self.address.details)
+        try:
+            await client.connect()
+            yield Server(self.address, client)
+        finally:
+            await client.aclose()
 
     async def scores(
         self,
@@ -65,10 +70,9 @@ class Server:
         *,
         mode: PromptMode = PromptMode.CHAT,
         at_once: int = SLOTS,
-        cached: bool = True,
     ) -> Scores:
         """Score queries, *at_once* of them side by side."""
-        scorer = Scorer(self.client if cached else self.uncached, mode, method)
+        scorer = Scorer(self.client, mode, method)
         scores: dict[QueryKey, tuple[Form, ...]] = {}
         pending = iter(queries)
 
@@ -92,17 +96,12 @@ class Server:
 async def serving(model: Path) -> AsyncIterator[Server]:
     """Run Grace's embedded server as for any run, but on one thread."""
     async with embedded_server(model, "exact", EmbeddedSettings(threads=1)) as running:
-        server = Server(
-            LlamaCppClient(Transport(running.url), running.details),
-            LlamaCppClient(UncachedTransport(running.url), running.details),
-        )
+        client = LlamaCppClient(Transport(running.url), running.details)
         try:
-            await server.client.connect()
-            await server.uncached.connect()
-            yield server
+            await client.connect()
+            yield Server(running, client)
         finally:
-            await server.client.aclose()
-            await server.uncached.aclose()
+            await client.aclose()
 
 
 def prompt_of(query: ScoreQuery, mode: PromptMode) -> Prompt:

@@ -67,7 +67,9 @@ class Reference:
             if longest == 0:
                 return [(float(after_prompt[ids[0]]),) for ids in continuations]
             # Padding stands on the right: in a causal model, nothing before it sees it.
-            rows = torch.tensor([[*ids[:-1], *[0] * (longest + 1 - len(ids))] for ids in continuations])
+            rows = torch.tensor(
+                [[*ids[:-1], *[0] * (longest + 1 - len(ids))] for ids in continuations]
+            )
             cache = copy.deepcopy(self._cache)
             cache.batch_repeat_interleave(len(continuations))
             inside = _log_softmax(self._model(rows, past_key_values=cache).logits)

@@ -3,10 +3,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import prefix_free, token_ids
 
 from grace.errors import ScoringError, TokenBoundaryError
 from grace.scoring.candidates import CandidateSet, SurfaceForm, continuation_tokens
+from strategies import prefix_free, token_ids
 
 
 def candidates(*sequences: tuple[int, ...]) -> CandidateSet:
@@ -35,7 +35,7 @@ def test_answers_that_exclude_each_other_are_accepted(sequences: list[tuple[int,
 
 
 def test_ten_begins_a_hundred() -> None:
-    with pytest.raises(ScoringError, match="'text 0' begin those of 'text 1'.*such as %"):
+    with pytest.raises(ScoringError, match=r"'text 0' begin those of 'text 1'.*such as %"):
         candidates((1, 0), (1, 0, 0))
 
 

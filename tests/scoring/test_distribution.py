@@ -3,10 +3,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import exclusive_logprobs
 
 from grace.errors import ScoringError
 from grace.scoring.distribution import Distribution, distribution
+from strategies import exclusive_logprobs
 
 Forms = dict[str, list[float]]
 
@@ -105,7 +105,7 @@ def test_an_answer_without_a_number_is_refused() -> None:
 
 
 def test_more_than_all_probability_is_refused() -> None:
-    with pytest.raises(ScoringError, match="sum to 1.2"):
+    with pytest.raises(ScoringError, match=r"sum to 1\.2"):
         distribution(["a", "b"], {"a": [math.log(0.6)], "b": [math.log(0.6)]})
 
 

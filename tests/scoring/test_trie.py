@@ -2,11 +2,11 @@ import math
 
 import pytest
 from hypothesis import given
-from strategies import prefix_free
 
 from grace.inference.client import NextTokenQuestion
 from grace.inference.toy import VOCABULARY, ToyClient
 from grace.scoring.trie import path_logprobs, token_trie
+from strategies import prefix_free
 
 PROMPT = (3, 5, 7)
 

@@ -13,8 +13,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -68,5 +66,13 @@ def estimate_mean(observations: Sequence[Observation]) -> Estimate | None:
         return Estimate(mean, None, None, None, n, clusters)
     squares = math.fsum(math.fsum(values) ** 2 for values in residuals.values())
     se = math.sqrt(clusters / (clusters - 1) * squares) / n
-    half = float(stdtrit(clusters - 1, 0.975)) * se
+    half = _t_quantile(clusters - 1) * se
     return Estimate(mean, se, mean - half, mean + half, n, clusters)
+
+
+def _t_quantile(degrees: int) -> float:
+    """Return the 97.5% quantile of Student's t distribution."""
+    # Loading scipy takes longer than most commands run; few of them need it.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.975))

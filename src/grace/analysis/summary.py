@@ -7,6 +7,7 @@ rows repeat it, so each stimulus counts once.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,10 @@ SUMMARY_COLUMNS = (
     "ci_low",
     "ci_high",
 )
+"""
+`n_rows` counts rows of the table; `n_used`, `n_excluded` and `n_missing` count what is
+averaged: rows in Experiment 1, stimuli in Experiment 2.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class _Row:
     stimulus: str
     values: Mapping[str, str]
     excluded: bool
+    table_rows: int = 1
 
 
 def summary_header(study: Study) -> tuple[str, ...]:
@@ -92,17 +98,20 @@ def summarise_probabilities(trials: TrialSet, probabilities: Table, scores: Tabl
         held[f"coverage_{name}"] = coverage
         if name not in in_table:
             held[f"{name}_prob_{candidate}"] = probability
-    seen: set[str] = set()
+    repeats = Counter((_cell(study, trial), trial.stimulus_id) for trial in trials.trials)
     rows = []
     for trial, cells in zip(trials.trials, probabilities.rows, strict=True):
-        if trial.stimulus_id in seen:
+        # What sets conditions apart need not be shown to the model: the same stimulus may
+        # stand in two of them.
+        count = repeats.pop((_cell(study, trial), trial.stimulus_id), 0)
+        if not count:
             continue
-        seen.add(trial.stimulus_id)
         values = {
             **dict(zip(probabilities.header, cells, strict=True)),
             **extra.get(str(trial.row), {}),
         }
-        rows.append(_Row(_cell(study, trial), trial.stimulus_id, values, excluded=False))
+        cell = _cell(study, trial)
+        rows.append(_Row(cell, trial.stimulus_id, values, excluded=False, table_rows=count))
     names = [column.name for column in study.probability_columns]
     for probe in study.candidate_probes:
         if probe.name not in in_table:
@@ -178,7 +187,7 @@ def _lines(
                 *cell,
                 which,
                 name,
-                str(len(held)),
+                str(sum(row.table_rows for row in held)),
                 str(len({row.stimulus for row in held})),
                 str(len(found)),
                 str(len(held) - len(used)),

@@ -96,6 +96,7 @@ class Asker:
         self._give_up_after = give_up_after
         self._unavailable: list[Record] = []
         self._unavailable_in_a_row = 0
+        self._in_flight: dict[QueryKey, asyncio.Lock] = {}
 
     @property
     def counts(self) -> StageCounts:
@@ -120,8 +121,22 @@ class Asker:
             ServerUnavailable: The server is lost: too many queries in a row
                 exhausted their retries. Nothing is recorded for those.
         """
-        if key in self.records:
-            return self.records[key]
+        # Dialogues may share their first turns: the second one waits for the first one's answer.
+        async with self._in_flight.setdefault(key, asyncio.Lock()):
+            if key not in self.records:
+                self.records[key] = await self._ask_now(key, probe, call)
+        self._in_flight.pop(key, None)
+        return self.records[key]
+
+    def close(self) -> None:
+        """Write down the queries that the server never answered, once the stage is over."""
+        for record in self._unavailable:
+            self._writer.append(record)
+        self._unavailable.clear()
+
+    async def _ask_now(
+        self, key: QueryKey, probe: str, call: Callable[[], Awaitable[Mapping[str, JsonValue]]]
+    ) -> Record:
         started = time.monotonic()
         attempts = 0
         value: Mapping[str, JsonValue] = {}
@@ -167,15 +182,8 @@ class Asker:
         else:
             self._unavailable_in_a_row = 0
             self._writer.append(record)
-        self.records[key] = record
         self._hook.query_finished(self.name, record)
         return record
-
-    def close(self) -> None:
-        """Write down the queries that the server never answered, once the stage is over."""
-        for record in self._unavailable:
-            self._writer.append(record)
-        self._unavailable.clear()
 
 
 def _wait_for(error: Exception) -> bool | float:

@@ -119,12 +119,22 @@ def read_journal(folder: Path) -> JournalState:
 
 def _parse(line: bytes, path: Path, number: int) -> Record:
     try:
-        return _RECORD.validate_json(line)
-    except ValidationError as error:
+        # Not pydantic's JSON parser: it refuses halves of surrogate pairs, which servers do
+        # send and which are written here as escapes, and it takes NaN for a number.
+        fields = json.loads(line, parse_constant=_refuse_constant)
+        if not isinstance(fields, dict):
+            raise ValueError("it is not a JSON object")  # noqa: TRY301, TRY004
+        return Record(**fields)
+    except (ValueError, RecursionError) as error:
+        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise CorruptJournal(
-            f"{path}, line {number}: is not a journal line ({error.errors()[0]['msg']}); something "
-            "else wrote to this file. Restore it, or start another run with --new"
+            f"{path}, line {number}: is not a journal line ({problem}); something else wrote to "
+            "this file. Restore it, or start another run with --new"
         ) from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
 
 
 class JournalWriter:

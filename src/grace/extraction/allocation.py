@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from grace.extraction.bet_language import TOTAL, prepared
+from grace.extraction.bet_tokens import TOTAL, prepared
 from grace.extraction.bets import Statement, statements
 
 _CORRECTION = re.compile(
-    r"\b(?:actually|wait|correction|scratch that|on (?:second thought|reflection)|revis(?:ed|ing)"
+    r"\b(?:actually|wait|correction|scratch that|on (?:second thought|reflection)|revis(?:ed|ing)|reconsider\w*|chang(?:ed?|ing) my"
     r"|final (?:answer|bets?|allocation|distribution|division)|let me (?:re|correct|adjust|change)"
     r"|sorry|i meant?|instead)|\bno,"
 )
@@ -154,6 +154,9 @@ def _final(text: str, found: Sequence[Statement], n_items: int) -> tuple[_Run, S
 
 
 def _best(text: str, segment: Sequence[Statement], every: range) -> tuple[_Run, int]:
+    opening = _opening(segment, every) if text[0] in "0123456789$(" else None
+    if opening is not None:
+        return opening, len(opening.statements)
     wanted: tuple[Callable[[_Run], bool], ...] = (
         lambda run: run.is_exact and len(run.bets) == len(every),
         lambda run: run.is_exact and run.is_whole,
@@ -165,6 +168,24 @@ def _best(text: str, segment: Sequence[Statement], every: range) -> tuple[_Run, 
                     return run, end
     end, run = max(_runs(text, segment, every, strict=False), key=lambda one: len(one[1].bets))
     return run, end
+
+
+def _opening(segment: Sequence[Statement], every: range) -> _Run | None:
+    """
+    Return the full allocation that a text begins with.
+
+    It was not reasoned towards, so what follows it is comment, or what a model
+    wrote because nothing stopped it.
+    """
+    named: set[int] = set()
+    for end, statement in enumerate(segment, 1):
+        if segment[0].start > 2 or named & set(statement.states):
+            return None
+        named |= set(statement.states)
+        if len(named) == len(every):
+            run = _Run(tuple(segment[:end]), _bets(segment[:end], every), is_whole=True)
+            return run if run.is_exact else None
+    return None
 
 
 def _runs(

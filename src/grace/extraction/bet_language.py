@@ -1,32 +1,18 @@
 """
-The language of bets: tokens, amounts, states, and what an amount is bet on.
+The language of bets: amounts, states, and what an amount is bet on.
 
-A response is cut into tokens once; every reading looks a bounded number of
-tokens ahead. An amount that is not one whole number from 0 to 100 is read as
+Every reading looks a bounded number of tokens ahead. An amount that is not one whole number from 0 to 100 is read as
 such, with the reason: nothing is rounded. Which amounts belong to which states
 is decided by the rules in `grace.extraction.bets`.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from grace.extraction.parsed import AMOUNT_WORDS, NUMBER_WORDS, plain, words
+from grace.extraction.bet_tokens import END, Amount, Token, tokens, whole_amount
+from grace.extraction.parsed import AMOUNT_WORDS, NUMBER_WORDS, words
 
-TOTAL = 100
-
-_NUMBER = r"[0-9]++(?:,[0-9]{3}(?![0-9]))*+(?:\.[0-9]++)?"
-_TOKEN = re.compile(
-    rf"(?P<newline>\n+)|(?P<money>(?:usd ?|us)?[$€£] ?-?{_NUMBER}(?: (?:dollars?|usd)\b)?"
-    rf"|{_NUMBER}(?:[$€£](?! ?[0-9])| ?%| (?:dollars?|bucks?|usd|percent|per cent)\b))"
-    rf"|(?P<word>(?:a|one) hundred\b|[0-9]*+[a-z]++(?:['-][a-z]++)*+)|(?P<number>{_NUMBER})"
-    r"|(?P<mark>[^\sa-z0-9])"
-)
-_DIGITS = re.compile(_NUMBER)
-_DECORATION = str.maketrans(dict.fromkeys('*"`#\\{}[]', ""))
-_CELL = re.compile(r"(?<=\S)\t")
-_BLANK = re.compile(r"_{2,}")
-_UNSTRESSED = re.compile(r"(?<![a-z0-9])_|_(?![a-z0-9])")
+_FROM_ZERO = re.compile(r"(?:^|[\s(])0[.)] ?[:=-]? ?[$€£0-9]")
 
 PREPOSITIONS = frozenset(words("on onto for to toward towards that"))
 OPTIONS = frozenset(
@@ -50,6 +36,7 @@ LINK = frozenset(
 STAKES = frozenset(words("money bet bets dollars funds amount budget sum"))
 OTHERS = frozenset(words("other others rest remaining"))
 
+_BARE_LINK = frozenset({"each", "apiece"})
 _UNITS = frozenset(words("dollar dollars buck bucks percent"))
 _QUANTIFIERS = frozenset(words("each every all any of the four 4 possible"))
 _DECOYS = OPTIONS | frozenset({"categories", "ways"})
@@ -64,38 +51,6 @@ _NONE: frozenset[str] = frozenset()
 _AFTER_OTHERS = OPTIONS | OTHERS | {"else", "two", "three", "2", "3"}
 _OPEN = "the text states a range or a limit, not an amount"
 _SPANS = frozenset({"-", "to", "through"})
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A piece of the text; *depth* counts the parentheses around it."""
-
-    kind: str
-    text: str
-    start: int
-    end: int
-    depth: int
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """
-    An amount as stated.
-
-    Attributes:
-        value: The whole number, or None.
-
-        reason: Why there is no whole number.
-
-        after: Index of the token after it.
-
-        marked: Whether a unit or a currency sign says that it is an amount.
-    """
-
-    value: int | None
-    reason: str
-    after: int
-    marked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,39 +74,7 @@ class Targets:
     each: bool = False
 
 
-END = Token("end", "", 0, 0, 0)
-
-
-def prepared(response: str) -> str:
-    """Return a response as it is read here: plain, lower case, without decoration."""
-    text = plain(_CELL.sub(" | ", response)).lower().replace("\\boxed{", "answer: ")
-    text = text.replace(" * ", " x ")
-    text = text.translate(_DECORATION)
-    # The gap of an echoed template must not join "$" to the number after it.
-    return _UNSTRESSED.sub("", _BLANK.sub(" ? ", text))
-
-
-def tokens(text: str) -> Iterator[Token]:
-    """Cut a prepared text into tokens."""
-    depth = 0
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "mark"
-        found = match.group()
-        # An unclosed parenthesis ends with its line.
-        depth = 0 if kind == "newline" else depth + (found == "(")
-        yield Token(kind, found, match.start(), match.end(), depth)
-        depth = max(0, depth - (found == ")"))
-
-
-def _whole(text: str) -> tuple[int | None, str]:
-    match = _DIGITS.search(text)
-    number = match.group().replace(",", "") if match else ""
-    units, _, fraction = number.partition(".")
-    if fraction.strip("0"):
-        return None, f"the amount {text!r} is not a whole number"
-    if "-" in text or len(units.lstrip("0")) > len(str(TOTAL)) or int(units) > TOTAL:
-        return None, f"the amount {text[:20]!r} is not between 0 and {TOTAL}"
-    return int(units), ""
+_MARGIN = 300
 
 
 class BetText:
@@ -165,22 +88,32 @@ class BetText:
     """
 
     def __init__(self, text: str, n_items: int) -> None:
-        self.tokens = list(tokens(text))
+        found = list(tokens(text))
+        self.length = len(found)
+        # The ends stand on both sides: an index below 0 counts from the end of a list.
+        self._tokens = [*found, *[END] * _MARGIN]
+        self._words = [token.text for token in self._tokens]
         self.n_items = n_items
+        # Every rule asks for the amount at a token.
+        self._amounts: dict[int, Amount | None] = {}
+        # "1) $0, 2) $10" numbers the lines; only a list that counts from 0 counts states.
+        beyond = re.search(rf"(?:^|[\s(]){n_items + 1}[.)]", text)
+        self.numbered_from_zero = _FROM_ZERO.search(text) is not None and beyond is None
         self._counts = {str(n_items), *(w for w, v in NUMBER_WORDS.items() if v == n_items)}
 
     def at(self, index: int) -> Token:
-        """Return a token; beyond either end, `END`."""
-        return self.tokens[index] if 0 <= index < len(self.tokens) else END
+        """Return a token; a little beyond either end, `END`."""
+        return self._tokens[index]
 
     def word(self, index: int) -> str:
         """Return a token's text."""
-        return self.at(index).text
+        return self._words[index]
 
     def skip(self, index: int, words: frozenset[str], limit: int) -> int:
         """Return the index after at most *limit* of some words."""
         stop = index + limit
-        while index < stop and self.word(index) in words:
+        found = self._words
+        while index < stop and found[index] in words:
             index += 1
         return index
 
@@ -201,9 +134,14 @@ class BetText:
 
     def amount(self, index: int) -> Amount | None:
         """Return the amount at a token, if there is one."""
+        if index not in self._amounts:
+            self._amounts[index] = self._read_amount(index)
+        return self._amounts[index]
+
+    def _read_amount(self, index: int) -> Amount | None:
         token, unit = self.at(index), self.word(index + 1)
         if token.kind in ("money", "number"):
-            value, reason = _whole(token.text)
+            value, reason = whole_amount(token.text)
             amount = Amount(value, reason, index + 1, marked=token.kind == "money")
         elif token.text == "no" and unit in STAKES:
             amount = Amount(0, "", index + 2, marked=True)
@@ -230,7 +168,7 @@ class BetText:
             return True
         following = self.at(after + 1).kind
         if self.word(after) == "-" and self.is_tight(after):
-            return following in ("money", kind)
+            return following in ("money", kind) or (kind == "money" and following == "number")
         return self.word(after) in ("to", "or") and following == "money"
 
     def state(self, index: int) -> tuple[int, int] | None:
@@ -331,3 +269,21 @@ class BetText:
         if self.word(found.after) == "each":
             return replace(found, after=found.after + 1, each=True)
         return replace(found, each=each)
+
+    def bet_on(self, amount: Amount) -> Targets | None:
+        """Return what an amount is bet on, as in "$10 on 2 exams"."""
+        after = self.after_remark(amount.after)
+        link = self.skip(after, LINK if amount.marked else _BARE_LINK, 6)
+        each = any(self.word(i) in _BARE_LINK for i in range(after, link))
+        preposition = self.word(link)
+        if preposition not in PREPOSITIONS:
+            return None
+        if not amount.marked and amount.value != 0 and preposition not in ("on", "onto", "for"):
+            return None
+        targets = self.targets(link + 1)
+        if targets is None:
+            return None
+        if self.word(targets.after) in (":", "=") and self.amount(targets.after + 1) is not None:
+            return None
+        each = each or targets.each
+        return Targets(targets.states, targets.after, others=targets.others, each=each)

@@ -11,44 +11,28 @@ allocation is decided in `grace.extraction.allocation`.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from grace.extraction.bet_items import PREFIX, ItemReader
 from grace.extraction.bet_language import (
     FILLER,
     LINK,
     OPTIONS,
     PREPOSITIONS,
     STAKES,
-    TOTAL,
-    Amount,
     BetText,
     Targets,
 )
+from grace.extraction.bet_tokens import TOTAL, Amount
 from grace.extraction.parsed import words
 
-_PREFIX = FILLER | frozenset(
-    words(
-        "betting for on if when amount wager likelihood probability have i i'd would put place my "
-        "money stake in dollars confidence $ # ~"
-    )
-)
-_SAYING = frozenset(
-    words(
-        "i i'd we would will should bet put place wager allocate allocated assign stake give about "
-        "around approximately roughly only a an my of amount full remaining entire total the all is ~ "
-        "just maybe perhaps"
-    )
-)
-_VERBS = frozenset(words("get gets receive receives is are with at would"))
 _PLACING = ("bet", "put", "plac", "wager", "allocat", "assign", "stak", "go")
 _DIVIDING = ("divid", "distribut", "split", "spread", "allocat")
-_AFTER_BARE = frozenset(words("and but because since as given so each"))
-_STARTS = frozenset(",;:.()|?!") | {"and", "or", "then"}
-_CUES = frozenset(words("on for if when"))
-_BARE_LINK = frozenset({"each", "apiece"})
 _WHOLE = frozenset(words("all entire whole full"))
 _SHARED_AMONG = PREPOSITIONS | frozenset(words("between among amongst across over"))
 _EVENLY = frozenset(
     words("split divided distributed spread the my money bet bets it amounts parts")
 )
+_NOT_AN_AMOUNT = (OPTIONS - {"bet", "bets"}) | {"the", "of"}
+_DENIALS = frozenset({"not", "never", "cannot"})
 _RULE_MARKS = frozenset({":", "=", "|", "-", "+", "bet", "bets", "amount", "stake"})
 _SEPARATORS = frozenset({",", "|", "and"})
 
@@ -104,7 +88,7 @@ class _Rules:
     def __init__(self, text: BetText) -> None:
         self.text = text
         self.every = tuple(range(text.n_items + 1))
-        self.read_up_to = 0
+        self.items = ItemReader(text)
 
     def read(self) -> Iterator[Statement]:
         rules: tuple[Callable[[int], _Found | None], ...] = (
@@ -115,15 +99,15 @@ class _Rules:
             self._in_words,
         )
         here = 0
-        while here < len(self.text.tokens):
+        while here < self.text.length:
             found = None
-            if self.text.tokens[here].kind in ("money", "number", "word"):
+            if self.text.at(here).kind in ("money", "number", "word"):
                 found = next((made for rule in rules if (made := rule(here)) is not None), None)
             if found is None:
                 here += 1
             else:
                 yield from found[0]
-                here = self.read_up_to = max(here + 1, found[1])
+                here = self.items.read_up_to = max(here + 1, found[1])
 
     def _made(
         self, first: int, targets: Targets, amount: Amount, after: int, *, rest: bool = False
@@ -132,7 +116,7 @@ class _Rules:
         shared = (len(targets.states) > 1 or targets.others) and not targets.each
         if shared and value != 0 and not reason:
             value, reason = None, f"one bet of {value} is stated for several states together"
-        while at(first - 1).text in _PREFIX:
+        while at(first - 1).text in PREFIX:
             first -= 1
         before = at(first - 2) if at(first - 1).text in {"-", "+", ">", "(", "|"} else at(first - 1)
         statement = Statement(
@@ -195,35 +179,22 @@ class _Rules:
         """Read "$10 on 2 exams"."""
         text = self.text
         amount = text.amount(index)
-        if amount is None or (
-            not amount.marked and text.word(index - 1) in OPTIONS | {"the", "of"}
-        ):
+        if amount is None or (not amount.marked and text.word(index - 1) in _NOT_AN_AMOUNT):
             return None
-        targets = self._bet_on(amount) or self._listed_with(index, amount)
+        targets = self.text.bet_on(amount) or self._listed_with(index, amount)
         if targets is None:
             return None
         divided = any(text.word(i).startswith(_DIVIDING) for i in range(index - 4, index))
-        if divided and len(targets.states) > 1 and amount.value != 0:
+        if self._is_denied(index) or (divided and len(targets.states) > 1 and amount.value != 0):
             return None
         return self._made(index, targets, amount, targets.after)
 
-    def _bet_on(self, amount: Amount) -> Targets | None:
-        text = self.text
-        after = text.after_remark(amount.after)
-        link = text.skip(after, LINK if amount.marked else _BARE_LINK, 6)
-        each = any(text.word(i) in _BARE_LINK for i in range(after, link))
-        preposition = text.word(link)
-        if preposition not in PREPOSITIONS:
-            return None
-        if not amount.marked and amount.value != 0 and preposition not in ("on", "onto", "for"):
-            return None
-        targets = text.targets(link + 1)
-        if targets is None:
-            return None
-        if text.word(targets.after) in (":", "=") and text.amount(targets.after + 1) is not None:
-            return None
-        each = each or targets.each
-        return Targets(targets.states, targets.after, others=targets.others, each=each)
+    def _is_denied(self, index: int) -> bool:
+        """Whether the text says that it does not bet this."""
+        before = [self.text.word(i) for i in range(index - 4, index)]
+        placing = any(word.startswith(_PLACING) for word in before)
+        denied = any(word in _DENIALS or word.endswith("n't") for word in before)
+        return (placing and denied) or before[-2:] in (["instead", "of"], ["rather", "than"])
 
     def _listed_with(self, index: int, amount: Amount) -> Targets | None:
         """Read "$10 - 2 exams" where an item of a list begins with the amount."""
@@ -239,99 +210,10 @@ class _Rules:
 
     def _state_first(self, index: int) -> _Found | None:
         """Read "2 exams: $10"."""
-        text = self.text
-        targets = text.states(index, before_amount=True)
-        if targets is None:
+        item = self.items.item(index)
+        if item is None:
             return None
-        first = index
-        while text.word(first - 1) in _PREFIX and index - first < 7:
-            first -= 1
-        if not self._begins_item(first):
-            return None
-        before = text.at(first - 1)
-        prefix = {text.word(i) for i in range(first, index)}
-        gap = self._after_noun(targets.after)
-        said = prefix | {text.word(i) for i in range(targets.after, gap)}
-        at_line = before.kind in ("newline", "end") or before.text in {"-", "|"}
-        start, is_explicit = self._after_separator(gap)
-        if not is_explicit and not (said & _CUES or at_line or said & _VERBS):
-            return None
-        start = text.skip(start, _SAYING, 6)
-        amount = text.amount(start) or (self._blank(start) if is_explicit else None)
-        if amount is None or self._bet_on(amount) is not None:
-            return None
-        if not amount.marked and not (is_explicit and self._stands_alone(amount.after)):
-            return None
-        each = targets.each or text.word(amount.after) == "each"
-        return self._made(
-            index, Targets(targets.states, targets.after, each=each), amount, amount.after
-        )
-
-    def _blank(self, index: int) -> Amount | None:
-        """Read the gap of a template that was echoed."""
-        gap = index + (self.text.word(index) == "$")
-        is_blank = self.text.word(gap) == "?" or (gap > index and self.text.word(gap) == ",")
-        return Amount(None, "the text leaves it blank", gap + 1, marked=True) if is_blank else None
-
-    def _after_noun(self, index: int) -> int:
-        """Return the index after the words that say what the state counts."""
-        text = self.text
-        stop = index + 9
-        while index < stop:
-            after = text.after_remark(index)
-            if after > index and not self._is_amount_alone(index + 1):
-                index = after
-            elif text.at(index).kind == "word" and text.word(index) not in ("and", "or", "but"):
-                if text.amount(index) is not None:
-                    break
-                index += 1
-            else:
-                break
-        return index
-
-    def _begins_item(self, index: int) -> bool:
-        """Whether an item of a list or a clause can begin at a token."""
-        before = self.text.at(index - 1)
-        if before.kind in ("newline", "end") or index == self.read_up_to:
-            return True
-        if before.text in {"-", "+", ">"}:
-            # Not in arithmetic, unless what stands before the sign is a bet already read.
-            arithmetic = self.text.at(index - 2).kind in ("number", "money", "word")
-            return not arithmetic or index - 1 == self.read_up_to
-        return before.text in _STARTS
-
-    def _is_amount_alone(self, index: int) -> bool:
-        amount = self.text.amount(index)
-        return amount is not None and self.text.word(amount.after) == ")"
-
-    def _after_separator(self, index: int) -> tuple[int, bool]:
-        """Return the index after what stands between state and amount, and if it is explicit."""
-        text = self.text
-        word, following = text.word(index), text.at(index + 1)
-        if word in (":", "=", "|"):
-            after = index + 1 + (following.kind == "newline")
-            return text.skip(after, frozenset({":", "=", "|", "-", ">"}), 2), True
-        if word == "-" and (following.kind == "money" or not text.is_tight(index)):
-            return index + 1, True
-        if word == "-" and following.kind == "number" and len(following.text) > 1:
-            return index + 1, True
-        if word == "(" and self._is_amount_alone(index + 1):
-            return index + 1, True
-        ends = text.at(index + 2).kind in ("newline", "end")
-        if word == "," and following.kind == "number" and ends:
-            return index + 1, True
-        return index + (word == ","), False
-
-    def _stands_alone(self, index: int) -> bool:
-        """Whether a bare number before this token is an amount rather than a count."""
-        token = self.text.at(index)
-        if token.text == "-":
-            return not self.text.is_tight(index) and self.text.at(index + 1).kind != "money"
-        return (
-            token.kind in ("newline", "end", "money", "number")
-            or token.text in _AFTER_BARE
-            or token.text in {",", ";", ".", ")", "|", "(", "!"}
-        )
+        return self._made(index, item.targets, item.amount, item.amount.after)
 
     def _evenly(self, index: int) -> _Found | None:
         """Read "split it evenly between 2 and 3"."""

@@ -21,7 +21,7 @@ _KNOW = r" know(?:s|n|ing)?\b"
 _LABEL = re.compile(r"^(?:(?:response|answer|a|assistant|final answer|model)\s?:\s?){1,3}")
 _ECHO = re.compile(r"^(?:[^.!?\n]{1,300}\?\s?){1,3}")
 _NOT_A_NO = (
-    r"(?!,? ?(?:and|or|/) ?(?:yes|no)\b| (?:one|doubt|information|evidence|indication|mention"
+    r"(?!,? ?(?:and|or|/) ?(?:yes|no)\b| or\b| (?:one|doubt|information|evidence|indication|mention"
     r"|further|more|other|specific|explicit|way|need|matter|problem|idea|clear|direct)\b)"
 )
 _YES_OR_NO = rf"(?P<word>yes|yeah|yep|no|nope)\b{_NOT_A_NO}"
@@ -29,12 +29,14 @@ _LEAD = re.compile(
     r"^(?:(?:well|so|hmm|okay|ok|(?:based on|given|according to|since|as|because) [^,.\n]{0,160}"
     r"|i(?:'d| would)? (?:think|say|believe|answer)|my answer is|in (?:this|that) case|therefore"
     rf"|thus|the answer is),? ){{0,2}}{_YES_OR_NO}"
+    r"(?!,? i(?:'m| am)? (?:will not|won't|cannot|can't|can not|not able|unable|refuse))"
 )
 _OUTRIGHT = re.compile(
     r"\b(?:answer(?: to (?:the|this|that) question)?(?: is| would be| must be)? ?:?(?: likely)?"
     r"|so|therefore|thus|hence|overall|conclusion|i(?:'d| would)? (?:say|answer|conclude))"
     rf"[ ,:]{{1,3}}{_YES_OR_NO}"
 )
+_LATER = re.compile(r"[.!?\n]\s?(?P<word>yes|no)(?=[.!,\n]|$)")
 _SHORT = {
     "yes": re.compile(
         r"(?:most )?(?:definitely|certainly|absolutely|of course|indeed|correct|affirmative|sure"
@@ -105,6 +107,7 @@ _MODAL = re.compile(r"\b(?:will|would|could|'d|'ll)(?: [a-z]{1,12}){0,3}$")
 _CORRECTION = re.compile(r"\b(?:actually|wait|correction|sorry|on second thought|scratch that)\b")
 _SENTENCE = re.compile(r"[^\n.!?]+[.!?]*")
 _ABOUT_KNOWING = re.compile(r"know|aware|certain|sure")
+_REST_OF_LINE = re.compile(r"[.,!*\"' ]{0,3}(?:\n|$)")
 _HEAD = re.compile(r"[,.;!?\n]| - ")
 
 
@@ -127,9 +130,11 @@ def read_knowledge(text: str) -> tuple[Stance | None, str]:
         return None, "there is no answer"
     said = list(_statements(text))
     exact = [statement for statement in said if statement.exact]
-    outright = list(_OUTRIGHT.finditer(text))
+    outright = [*_OUTRIGHT.finditer(text), *_LATER.finditer(text)]
+    outright.sort(key=lambda match: match.start())
     lead = _LEAD.match(text)
-    if outright and (lead is None or outright[-1].start() > lead.end()):
+    alone = lead is not None and _REST_OF_LINE.match(text, lead.end()) is not None
+    if outright and not alone and (lead is None or outright[-1].start() > lead.end()):
         later = [statement for statement in exact if statement.start > outright[-1].end()]
         return _led(_yes_or_no(outright[-1]), later, text)
     if lead is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from grace.extraction.allocation import read_allocation
-from grace.extraction.bet_language import prepared
+from grace.extraction.bet_tokens import prepared
 from grace.extraction.knowing import read_knowledge
 from grace.extraction.parsed import NUMBER_WORDS, Parsed, Value, alternatives
 
@@ -23,11 +23,19 @@ KNOWLEDGE = "Knowledge_A"
 
 _SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?](?![\s]|$)[^\n.!?]*)*[.!?]*")
 _CUES = (
-    "that|think|believe|say|guess|estimate|expect|predict|assume|answer|is|be|are|likely|probably"
+    "that|think|believe|say|guess|estimate|expect|predict|assume|answer|likely|probably"
     "|about|around|approximately|roughly|exactly|maybe|perhaps|possibly|so|then|therefore|only|just"
     "|would|number|all"
 )
 _CUE = re.compile(rf"(?:^|[:=]|- |\b(?:{_CUES})) ?$")
+_HOW_MANY = re.compile(
+    r"\b(?:it|that|this|answer|number|guess|estimate|prediction|count|result|expectation)\b"
+    r"[^.]{0,60}(?:\b(?:is|be|are)|'s) $"
+)
+_DENIED = re.compile(
+    r"(?: [a-z'-]{1,20}){0,5}? (?:(?:do|does|did|have|has|had|are|is|were|was|will|would) (?:not|no)"
+    r"|[a-z]{2,6}n't)\b"
+)
 _THERE = re.compile(r"\bthere (?:are|is|were|was)(?: only| exactly| just| a total of)? $")
 _WITH_PROPERTY = re.compile(r"(?: [a-z]+){1,3} (?:with|containing|inside)\b")
 _PREDICATE = re.compile(
@@ -45,7 +53,6 @@ _LIKELIEST = re.compile(r"\bmost (?:likely|probable|probably)\b[^,;]{0,60}$")
 _ANSWER = re.compile(
     r"\banswer(?: (?:is|would be|should be))? ?:? ?(?:that )?(?:about |approximately |exactly )?$"
 )
-_OTHER_ANSWER = re.compile(r"\banswer(?: is| would be|:) ?(?:-?[0-9]{1,9})\b")
 _UNSAID = re.compile(
     r"\b(?:if (?!i\b|we\b|you\b|asked\b|had to\b)|whether |unless |which |how )"
     r"|(?:\b(?:cannot|can not|could not|impossible|hard|difficult|unable|not|no)|n't)\b"
@@ -88,9 +95,10 @@ def parse(responses: Mapping[str, str], n_items: int = 3) -> Parsed:
 
 @lru_cache(maxsize=8)
 def _mention(n_items: int) -> re.Pattern[str]:
-    words = [word for word, value in NUMBER_WORDS.items() if value <= n_items]
-    all_words = alternatives([str(n_items), *(w for w in words if NUMBER_WORDS[w] == n_items)])
-    k = rf"(?:{alternatives([*map(str, range(n_items + 1)), *words])})(?![0-9\w]|[.,/][0-9])"
+    all_words = alternatives(
+        [str(n_items), *(word for word, value in NUMBER_WORDS.items() if value == n_items)]
+    )
+    k = rf"(?:[0-9]{{1,4}}|{alternatives(NUMBER_WORDS)})(?![0-9\w]|[.,/][0-9]|-[a-z])"
     perhaps = r"(?:(?:maybe|perhaps|possibly|even|just|only|at least) ){0,2}"
     fewer = r"(?:fewer|less|more|most|some|none|not)\b"
     whole = rf"all (?:of )?(?:the |his |her |their |these |those )?(?:{all_words})\b"
@@ -107,7 +115,7 @@ def _mention(n_items: int) -> re.Pattern[str]:
         r"|information\b|this\b|that\b|possib|other|the\b|of\b|else\b|likely|right\b|options\b)"
         r"[a-z]{3,20}s\b(?! of)|\bevery (?:single )?one\b|^all[.!]?$)"
         rf"|(?P<of>\b{k} (?:out )?of (?:{owner} )?(?:them\b|(?:{all_words})\b|[a-z]{{3,20}}s\b)"
-        rf"|\b(?:{alternatives(map(str, range(n_items + 1)))}) ?/ ?{n_items}\b)"
+        rf"|\b[0-9]{{1,4}} ?/ ?{n_items}\b)"
         rf"|(?P<none>\bnone\b|\bnot (?:a single|any) (?:one|of)\b)|\b(?P<k>{k})"
     )
 
@@ -146,35 +154,43 @@ def _prior(text: str, n_items: int) -> tuple[int | None, str]:
     def introduced(pattern: re.Pattern[str]) -> list[int]:
         return [value for value, before in counts if pattern.search(before)]
 
+    first = _mention(n_items).match(text)
+    if first and first["k"] and _ALONE.match(text.partition("\n")[0], first.end()):
+        return _in_range([_value(first["k"])], n_items)
     answers = introduced(_ANSWER)
     if answers:
-        return answers[-1], ""
-    if _OTHER_ANSWER.search(text):
-        return None, f"the answer given is not a whole number from 0 to {n_items}"
+        return _in_range(answers[-1:], n_items)
     stated = [value for value, _ in counts]
     preferred = (introduced(_LIKELIEST), introduced(_FAVOUR))
     # Where a range is named too, only a number that is called likely is the answer.
     for values in preferred if is_open else (stated, *preferred, introduced(_CONCLUSION)):
         if len(set(values)) == 1:
-            return values[0], ""
+            return _in_range(values, n_items)
     if not stated:
         return None, "the text names a range or a limit" if is_open else "no number is stated"
     listed = " and ".join(str(value) for value in sorted(set(stated)))
     return None, f"the text names {listed}{' and a range' if is_open else ''}, none as its answer"
 
 
+def _in_range(values: list[int], n_items: int) -> tuple[int | None, str]:
+    if values[0] <= n_items:
+        return values[0], ""
+    return None, f"the number given is {values[0]}, not 0 to {n_items}"
+
+
 def _counted(match: re.Match[str], sentence: str, n_items: int) -> int | None:
     """Return the number that a mention gives as a count of the items with the property."""
-    if match["all"]:
-        return n_items
+    after = sentence[match.end() : match.end() + 120]
     if match["none"]:
         return 0
-    word = (match["of"] or match["k"]).split()[0].split("/")[0]
-    value = NUMBER_WORDS[word] if word in NUMBER_WORDS else int(word)
+    if _DENIED.match(after):
+        return None
+    if match["all"]:
+        return n_items
+    value = _value((match["of"] or match["k"]).split()[0].split("/")[0])
     if match["of"]:
         return value
     before = sentence[max(0, match.start() - 100) : match.start()]
-    after = sentence[match.end() : match.end() + 120]
     if _NOT_A_COUNT.match(after):
         return None
     begins = before == ""
@@ -182,6 +198,12 @@ def _counted(match: re.Match[str], sentence: str, n_items: int) -> int | None:
         return value if _WITH_PROPERTY.match(after) else None
     if before == "the " and value == n_items:
         return value if _PREDICATE.match(after) else None
+    if _HOW_MANY.search(before):
+        return value
     if _CUE.search(before) and (not begins or _ALONE.match(after) or _PREDICATE.match(after)):
         return value
     return value if before.endswith(", ") and _PREDICATE.match(after) else None
+
+
+def _value(word: str) -> int:
+    return NUMBER_WORDS[word] if word in NUMBER_WORDS else int(word)

@@ -86,7 +86,9 @@ _REASONING_END = re.compile(r"</(?:think|thinking|reasoning)>|<\|channel\|>final
 _REASONING_START = re.compile(r"<(?:think|thinking|reasoning)>|<\|channel\|>analysis")
 _TURN_END = re.compile(
     r"<\|(?:im_end|eot_id|end|endoftext|return)\|>|<end_of_turn>|</s>|<(?:eos|\|eos\|)>"
-    r"|\n(?:user|human|q|question|\[inst\]|<start_of_turn>user|<\|im_start\|>user)\b ?[:\n]",
+    r"|\n(?:user|human|q|question|\[inst\]|<start_of_turn>user|<\|im_start\|>user)\b ?[:\n]"
+    # A question that the model asks itself after its answer.
+    r"|\n[^\n]{0,500}\?[ \t]{0,3}\n\s{0,5}(?:answer|a) ?:",
     re.IGNORECASE,
 )
 

@@ -35,7 +35,7 @@ _PRESENT = re.compile(
     r"(?:\b(?:is|are|isn't|aren't|looks?|looked|tasted?|tastes|sounds?|sounded|seems?|seemed|felt)"
     rf"|'s|'re)(?: not)?(?: (?:{_ADVERBS})){{0,3}} {_WORD}\b(?! [a-z])"
 )
-_BARE = re.compile(rf"[\"' ]*(?:{_ADVERBS})?[\"' ]*{_WORD}[\"' .!]*")
+_BARE = re.compile(rf"[\"' ]{{0,3}}(?:(?:{_ADVERBS}) )?[\"']{{0,2}}{_WORD}[\"' .!]{{0,5}}")
 _MERELY = re.compile(r"\b(?:just|simply|merely)\b")
 _SUBJECT = re.compile(
     r"\b(?:it|that|this|he|she|they|(?:the|your|his|her|my|their|[a-z]{2,15}'s)(?: [a-z]{2,15}){1,2})"
@@ -69,6 +69,7 @@ _ANNOUNCED = re.compile(
     r"(?: [a-z]+){0,4}(?: is| would be|:),? ?[:\"']{0,4}[ \n]?[\"']{0,2}$"
 )
 _OPENING = re.compile(r"^(?:[a-z ]{1,20}: ?)?[\"' -]*(?:[a-z']+[ ,!\"']{1,3}){0,4}$")
+_LINE_END = re.compile(r"[\"'.!, ]{0,4}(?:\n|$)")
 _TAKEN_BACK = re.compile(
     r"^[\"'.!?, -]{0,6}(?:no|actually|wait|i mean|correction|sorry|scratch that|or rather"
     r"|let me rephrase|hmm|on second thought)\b"
@@ -172,6 +173,8 @@ def _frame(match: re.Match[str]) -> str:
 def _is_said(text: str, start: int) -> bool:
     """Whether a lone frame belongs to an utterance rather than to a report."""
     before = _before(text, start)
+    if before == text[max(0, start - 120) : start]:
+        return False
     if _NOT_SAID.search(before) or _OTHER_FRAME.search(text[max(0, start - 20) : start]):
         return False
     opens = start <= 80 and _OPENING.match(before) is not None
@@ -229,7 +232,9 @@ def _chosen(found: Sequence[_Candidate], text: str) -> _Candidate | None:
     quoted = [one for one in firm if one.quoted]
     first = firm[0]
     opens = first.start <= 80 and _OPENING.match(first.before) is not None
-    if announced:
+    if opens and _LINE_END.match(text, first.end):
+        chosen = first
+    elif announced:
         chosen = announced[-1]
     elif opens and (not first.before.strip(" \"'") or len({one.kind for one in quoted}) < 2):
         chosen = first

@@ -43,7 +43,8 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     """
     # Python 3.11's csv module leaves a lone carriage return unquoted when lines
     # end in LF, and then refuses to read its own file.
-    lines = [",".join(_cell(cell) for cell in row) for row in (header, *rows)]
+    # A line without any character is no row to a reader: a lone empty cell is quoted.
+    lines = [",".join(_cell(cell) for cell in row) or '""' for row in (header, *rows)]
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
 

@@ -27,7 +27,8 @@ class Distribution:
 
         probabilities: Normalised over the answers; they sum to 1.
 
-        coverage: Probability of the whole set before normalising, in (0, 1].
+        coverage: Probability of the whole set before normalising; at most 1, and 0 where it
+            is smaller than any float.
     """
 
     labels: tuple[str, ...]

@@ -1,0 +1,48 @@
+"""What holds for every table: its columns, and the cells that were known beforehand."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from grace.runs.csvfile import Table
+
+_SHOWN = 60
+
+
+def header_fault(path: Path, table: Table, expected: Sequence[str]) -> str | None:
+    """Return what is wrong with a table's columns, or None."""
+    if table.header == tuple(expected):
+        return None
+    missing = [name for name in expected if name not in table.header]
+    extra = [name for name in table.header if name not in expected]
+    if missing or extra:
+        return f"{path}: columns differ: missing {missing}, not expected {extra}"
+    return f"{path}: columns are in another order than expected"
+
+
+def row_faults(path: Path, table: Table, expected: Iterable[Sequence[str]]) -> Iterator[str]:
+    """
+    Yield a fault for each row that does not begin as expected, and for their number.
+
+    Args:
+        path: The table's file.
+
+        table: The table.
+
+        expected: The first cells of every row, in order.
+    """
+    wanted = list(expected)
+    if len(table.rows) != len(wanted):
+        yield f"{path}: has {len(table.rows)} rows; expected {len(wanted)}"
+    for number, (row, cells) in enumerate(zip(table.rows, wanted, strict=False), start=1):
+        different = (
+            (name, text, right)
+            for name, text, right in zip(table.header, row, cells, strict=False)
+            if text != right
+        )
+        # One cell tells enough: in a row out of place, all of them differ.
+        for name, text, right in itertools.islice(different, 1):
+            yield (
+                f"{path}, row {number}: {name} is {text[:_SHOWN]!r}; expected {right[:_SHOWN]!r} "
+                "(was the cell changed, or the row moved?)"
+            )
