@@ -49,7 +49,7 @@ clean: ## Remove environments and caches
 
 .venv/.runtime: .venv/.made requirements/runtime.txt pyproject.toml
 	$(PIP) --require-hashes -r requirements/runtime.txt
-	$(PIP) --no-deps --no-build-isolation -e .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 .venv/.dev: .venv/.runtime requirements/dev.txt

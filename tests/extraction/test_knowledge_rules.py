@@ -87,6 +87,8 @@ PRIORS: list[tuple[str, int | None]] = [
     ("All 3 eggs do not have cracks.", None),
     ("Three days after Paul planted the 3 bulbs, it takes 3 days more.", None),
     ("3\n\nHow many of the 3 eggs are white?\nAnswer: 1", 3),
+    ("The number 3 is an odd number.", None),
+    ("The number of eggs with cracks is 2.", 2),
 ]
 
 STANCES: list[tuple[str, str | None]] = [

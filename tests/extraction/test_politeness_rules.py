@@ -112,6 +112,8 @@ RESPONSES: list[tuple[str, str | None, str | None]] = [
     ),
     ('"It was good."\nAnswer: "It was terrible."', "was", "good"),
     ('"It was amazing." Or was it? Rosa would say: "It was bad."', "was", "bad"),
+    ("I am sorry, it was too good to eat.", "was", None),
+    ("She said that it wasn't bad or that it wasn't amazing.", "wasn't", "bad"),
 ]
 
 

@@ -1,7 +1,5 @@
 """Which model, server and extractor a run gets."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,8 @@ def settings(**values: Any) -> RunSettings:
 
 
 @pytest.fixture
-def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPSEEK_API_KEY", "secret")
-    yield
 
 
 def test_a_dry_run_takes_the_toy_whatever_is_asked_for() -> None:
@@ -120,8 +117,3 @@ async def test_an_endpoint_that_is_no_model_server_is_refused() -> None:
     async with serving(web.Application()) as url:
         with pytest.raises(UsageError, match="but not as"):
             await connected(settings(endpoint=url), url)
-
-
-@contextmanager
-def unused() -> Iterator[None]:
-    yield

@@ -4,12 +4,14 @@ The entry point: commands, and errors as one clear message.
 Exit codes: 0 complete, 1 failed, 2 usage, 3 finished with missing answers.
 """
 
+import importlib.metadata
 import sys
+from typing import Annotated
 
 import typer
 
 from grace.cli import models, results, run, serve, studies
-from grace.cli.screen import err
+from grace.cli.screen import err, out
 from grace.errors import GraceError, UsageError
 
 EXIT_COMPLETE = 0
@@ -20,6 +22,7 @@ app = typer.Typer(
     help="Cognitive-science experiments on open-weight language models, with numbers that a "
     "reviewer accepts.\n\nStart with: grace run --limit 6 --dry-run",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -34,6 +37,19 @@ app.command()(run.stage)
 app.command()(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show Grace's version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Show the version, if that is all that is asked."""
+    if version:
+        out.print(f"grace {importlib.metadata.version('grace')}", markup=False)
+        raise typer.Exit
 
 
 def main() -> None:

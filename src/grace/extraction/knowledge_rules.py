@@ -25,7 +25,7 @@ _SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?](?![\s]|$)[^\n.!?]*)*[.!?]*")
 _CUES = (
     "that|think|believe|say|guess|estimate|expect|predict|assume|answer|likely|probably"
     "|about|around|approximately|roughly|exactly|maybe|perhaps|possibly|so|then|therefore|only|just"
-    "|would|number|all"
+    "|would|all"
 )
 _CUE = re.compile(rf"(?:^|[:=]|- |\b(?:{_CUES})) ?$")
 _HOW_MANY = re.compile(

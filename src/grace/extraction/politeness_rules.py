@@ -4,8 +4,9 @@ Structured answers of Study 2: what the speaker would say.
 A candidate is a place that says was or wasn't and one of four words: "It wasn't
 that bad". A response may hold several, in thoughts, in alternatives that are
 weighed, in a list of options that is echoed. The utterance is, in this order: what
-the text announces ("she would say:"), what it begins with, what it quotes last,
-what it says last. Of several clauses the first counts, unless it is taken back.
+stands alone where the text begins, what the text announces ("she would say:"), what
+it begins with, what it quotes last, what it says last. Of several clauses the first
+counts, unless it is taken back.
 """
 
 import re
@@ -20,7 +21,7 @@ TEXT = "response_text"
 
 _ADVERBS = (
     "actually|really|very|so|quite|pretty|truly|just|honestly|simply|absolutely|totally|definitely"
-    "|certainly|genuinely|exactly|that|all that|all|too|particularly|especially|completely|entirely"
+    "|certainly|genuinely|exactly|that|all that|all|particularly|especially|completely|entirely"
     "|rather|fairly|kind of|sort of|a bit|a little|somewhat|extremely|incredibly|utterly|indeed"
     "|also|still|even|well|um|uh|in fact|to be honest|frankly|basically|clearly|overall"
 )
@@ -49,7 +50,7 @@ _OTHER_FRAME = re.compile(r"\bwas(?:n't| not)? ?(?:/|or|\|) ?[\"']?$")
 _NOT_SAID = re.compile(
     r"\b(?<!\bi )(?:think|thinks|thought|thinking|feels?|felt|believe[sd]?|knows?|knew|found|finds"
     r"|considers?|considered)(?: that)?[ ,:\"']{1,3}$"
-    r"|\b(?:because|since|if|whether|although|though|while|given that|fact that|means? that"
+    r"|\b(?:because|since|if|whether|although|though|while|given that|fact that|or that|means? that"
     r"|impl(?:y|ies) that|suggest\w* that|indicat\w* that|how)[ ,]{1,2}[\"']?$"
     r"|(?:\b(?:not|never)|n't)(?: [a-z]+){0,2} (?:say|tell|claim|call|think|believe|pretend|admit"
     r"|mean|be)\w*(?: [a-z]+){0,2}[ ,:\"']{0,4}$"
