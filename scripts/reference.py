@@ -166,7 +166,8 @@ def _commands_page() -> str:
             ],
         ),
     ]
-    for name, one in leaves.items():
+    # The root is no command, but has options of its own.
+    for name, one in {"grace": every["grace"], **leaves}.items():
         parts += [f"## {name}", _paragraphs(one.help), f"```sh\n{_usage(name, one)}\n```"]
         if one.params:
             rows = [(_parameter(p), _cell(p.help or ""), _default(p)) for p in one.params]
@@ -184,6 +185,8 @@ def _usage(name: str, command: Any) -> str:
             words.append(f"{parameter.opts[0]} {_placeholder(parameter)}")
     if any(p.param_type_name == "option" and not p.required for p in command.params):
         words.append("[OPTIONS]")
+    if hasattr(command, "commands"):
+        words.append("COMMAND")
     return " ".join(words)
 
 

@@ -127,6 +127,8 @@ def _fork(request: Mapping[str, Any]) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(request["environment"])
+        # Where the tests run in the background, SIGINT is ignored; at a terminal it is not.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if request["largest_file"] is not None:
             limit = request["largest_file"]
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -8,6 +8,7 @@ A class exists because some caller handles it differently.
     │   ├── InputFaults             many faults of one input file, all at once
     │   ├── StudyDefinitionError    a study file does not describe a study
     │   └── CatalogueError          a model that does not exist, a bad entry
+    ├── RunInterrupted              stopped at once, on request: exit 3
     ├── IdentityMismatch            a resume under another identity
     ├── RunFolderError              a run folder that cannot be used
     │   ├── CorruptJournal          something else wrote to a journal
@@ -59,6 +60,10 @@ class StudyDefinitionError(UsageError):
 
 class CatalogueError(UsageError):
     """A model is not in the catalogue, or its entry is wrong."""
+
+
+class RunInterrupted(GraceError):
+    """The user wants to leave at once; what was finished is kept."""
 
 
 class IdentityMismatch(GraceError):

@@ -152,5 +152,7 @@ def make_settings(values: Mapping[str, object], source: str) -> RunSettings:
                 known = ", ".join(RunSettings.model_fields)
                 lines.append(f"{source}: unknown option {name!r}; known are {known}")
             else:
-                lines.append(f"{source}: {name} is {problem['input']!r}: {problem['msg']}")
+                flag = "--" + str(problem["loc"][0]).replace("_", "-")
+                wanted = problem["msg"].replace("Input should be", "expected")
+                lines.append(f"{source}: {flag} is {problem['input']!r}; {wanted}")
         raise UsageError("\n".join(lines)) from error

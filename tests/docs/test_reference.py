@@ -14,11 +14,12 @@ from grace.settings import RunSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+HAND_WRITTEN = [page for page in PAGES if page.parent.name != "reference"]
 GENERATED = ("commands.md", "settings.md", "tables.md", "models.md", "errors.md")
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
-_SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SHELL = re.compile(r"^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _REGISTRIES = re.compile(
     r"pypi\.org|pythonhosted|conda\.anaconda|anaconda\.org|crates\.io|npmjs|registry\."
     r"|docker\.io|ghcr\.io|quay\.io|nvcr\.io|index-url",
@@ -112,7 +113,7 @@ def test_no_page_names_a_registry_or_a_folder_of_some_machine(page: Path) -> Non
     assert _MACHINE_PATH.findall(text) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=named)
 def test_every_command_in_a_page_exists_with_its_options(page: Path, reference: ModuleType) -> None:
     known = reference.commands()
     faults = []
@@ -137,11 +138,11 @@ def anchors(page: Path) -> set[str]:
 
 
 def shell_commands(text: str) -> Iterator[list[str]]:
-    """Yield every call of `grace` in the shell blocks of a page, as words."""
-    for block in _SHELL.findall(text):
+    """Yield every call of `grace` in the shell and console blocks of a page, as words."""
+    for kind, block in _SHELL.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=.*|timeout|-s|INT|[0-9]+", words[0]):
-                words = words[1:]
-            if words[:1] == ["grace"] and "..." not in words:
+            if kind == "console" and not line.startswith("$ "):
+                continue
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] == ["grace"]:
                 yield words

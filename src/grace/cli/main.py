@@ -12,11 +12,12 @@ import typer
 
 from grace.cli import models, results, run, serve, studies
 from grace.cli.screen import err, out
-from grace.errors import GraceError, UsageError
+from grace.errors import GraceError, RunInterrupted, UsageError
 
 EXIT_COMPLETE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INCOMPLETE = 3
 
 app = typer.Typer(
     help="Cognitive-science experiments on open-weight language models, with numbers that a "
@@ -71,6 +72,9 @@ def invoke(arguments: list[str]) -> int:
     except UsageError as error:
         _complain(str(error))
         return EXIT_USAGE
+    except RunInterrupted as error:
+        _complain(str(error))
+        return EXIT_INCOMPLETE
     except GraceError as error:
         _complain(str(error))
         return EXIT_FAILED

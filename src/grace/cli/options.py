@@ -38,34 +38,29 @@ Server = Annotated[
 ]
 ApiKeyEnv = Annotated[
     str | None,
-    typer.Option(
-        help="Environment variable with the endpoint's key.", show_default="GRACE_API_KEY"
-    ),
+    typer.Option(help="Environment variable with the endpoint's key. Default: GRACE_API_KEY."),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only the first N rows of each study.")]
-Out = Annotated[Path | None, typer.Option(help="Where run folders go.", show_default="results")]
+Out = Annotated[Path | None, typer.Option(help="Where run folders go. Default: results.")]
 Timestamp = Annotated[
     str | None,
     typer.Option(help="Name of the run folder, as 20260131T235959Z; default: now, in UTC."),
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of the run.", show_default="1")]
-Replicates = Annotated[
-    int | None, typer.Option(help="Samples of every row in exp1.", show_default="1")
-]
+Seed = Annotated[int | None, typer.Option(help="Seed of the run. Default: 1.")]
+Replicates = Annotated[int | None, typer.Option(help="Samples of every row in exp1. Default: 1.")]
 Concurrency = Annotated[
     int | None, typer.Option(help="Most queries at a time; default: what suits the server.")
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(help="Sampling temperature of exp1; 0 is greedy.", show_default="0.7"),
+    typer.Option(help="Sampling temperature of exp1; 0 is greedy. Default: 0.7."),
 ]
 Extractor = Annotated[
     str | None,
     typer.Option(
         help="Who turns responses into fields: rules, deepseek, a model's key, or rules+KEY "
         "(the model reads what the rules leave open). auto: rules+deepseek if DEEPSEEK_API_KEY "
-        "is set, else rules.",
-        show_default="auto",
+        "is set, else rules. Default: auto.",
     ),
 ]
 ExtractorEndpoint = Annotated[
@@ -126,7 +121,9 @@ def merge_settings(config: Path | None, flags: dict[str, object]) -> RunSettings
     Raises:
         UsageError: An option is unknown or its value is wrong.
     """
-    given = {name: value for name, value in flags.items() if value not in (None, False)}
+    given = {
+        name: value for name, value in flags.items() if value is not None and value is not False
+    }
     from_file = read_config(config) if config is not None else {}
     # Only the file can hold unknown names; checking it alone names it in the message.
     make_settings(from_file, str(config) if config is not None else "config")

@@ -66,8 +66,8 @@ def print_outcome(outcome: RunOutcome) -> None:
         )
 
 
-def print_manifest(folder: RunFolder, manifest: RunManifest) -> None:
-    """Print what a closed run holds."""
+def print_manifest(folder: RunFolder, manifest: RunManifest, *, files: bool = True) -> None:
+    """Print what a closed run holds, and where its files are."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("study")
     for name in ("rows", "stimuli", "complete\nrows", "queries\nanswered", "failed", "not\nasked"):
@@ -97,7 +97,7 @@ def print_manifest(folder: RunFolder, manifest: RunManifest) -> None:
         out.print(f"note: {warning}", markup=False, style="yellow")
     if len(manifest.warnings) > _SHOWN_WARNINGS:
         out.print(f"and {len(manifest.warnings) - _SHOWN_WARNINGS} more notes in manifest.json")
-    for name in manifest.files:
+    for name in manifest.files if files else ():
         out.print(f"  {folder.path / name}", markup=False)
 
 

@@ -33,7 +33,7 @@ def status(path: RunPath) -> None:
         if folder.closed:
             manifest = read_manifest(folder)
             complete = complete and manifest.complete
-            print_manifest(folder, manifest)
+            print_manifest(folder, manifest, files=False)
             continue
         complete = False
         record = folder.read_record()

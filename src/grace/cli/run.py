@@ -8,17 +8,18 @@ from typing import Annotated
 import stamina.instrumentation
 import typer
 
+from grace.catalogue.spec import load_catalogue
 from grace.cli import options
 from grace.cli.models import shown_progress
 from grace.cli.outcome import print_outcome, print_plan
 from grace.cli.screen import ScreenHook, err
 from grace.engine.events import StopFlag
-from grace.errors import UsageError
+from grace.errors import RunInterrupted, UsageError
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
 from grace.pipeline.run import PreparedRun, RunOutcome, prepare
 from grace.pipeline.stages import Stage
-from grace.runs.folder import RunFolder
+from grace.runs.folder import RunFolder, find_runs
 from grace.settings import RunSettings
 
 EXIT_INCOMPLETE = 3
@@ -93,12 +94,14 @@ def plan(
     limit: options.Limit = None,
     replicates: options.Replicates = None,
     temperature: options.Temperature = None,
+    catalogue: options.CatalogueFile = None,
     config: options.Config = None,
 ) -> None:
     """Show what a run would ask; nothing is sent."""
     settings = options.merge_settings(
         config,
         {
+            "catalogue": catalogue,
             "study": study,
             "input": options.parse_inputs(input_),
             "experiment": experiment,
@@ -108,6 +111,9 @@ def plan(
             "temperature": temperature,
         },
     )
+    known = load_catalogue(settings.catalogue)
+    for key in settings.model:
+        known.get(key)
     inputs = load_inputs(settings)
     print_plan(describe_inputs(inputs), overview_of(inputs, settings), settings)
 
@@ -119,7 +125,7 @@ def resume(
     threads: options.Threads = None,
 ) -> None:
     """Continue an unfinished run from its folder alone."""
-    run_folder = RunFolder(folder.resolve())
+    run_folder = _one_run(folder.resolve())
     request = run_folder.read_record().request
     out = run_folder.path.parents[2]
     settings = request.model_copy(
@@ -134,6 +140,18 @@ def resume(
         }
     )
     raise typer.Exit(execute(settings))
+
+
+def _one_run(folder: Path) -> RunFolder:
+    if RunFolder(folder).begun or not folder.is_dir():
+        return RunFolder(folder)
+    found = find_runs(folder)
+    unfinished = [run for run in found if not run.closed]
+    if len(unfinished) == 1:
+        return unfinished[0]
+    listed = "\n".join(f"  {run.path}" for run in unfinished or found)
+    several = "several unfinished runs; name one" if unfinished else "no unfinished run; it has"
+    raise UsageError(f"{folder}: holds {several}:\n{listed}")
 
 
 def stage(
@@ -229,7 +247,7 @@ async def _with_signals(prepared: PreparedRun, stop: StopFlag) -> RunOutcome:
     try:
         return await work
     except asyncio.CancelledError as error:
-        raise UsageError(
+        raise RunInterrupted(
             "stopped at once; everything finished is kept: the same command continues"
         ) from error
     finally:

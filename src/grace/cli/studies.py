@@ -53,10 +53,16 @@ def show_study(study: StudyName) -> None:
 @app.command("check")
 def check_trials(
     study: StudyName,
-    csv: Annotated[Path, typer.Argument(metavar="CSV", help="The trials.")],
+    csv: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CSV]", help="The trials; without it, the study alone is checked."),
+    ] = None,
 ) -> None:
-    """Check a CSV file of trials; every fault is named, nothing is sent."""
+    """Check a study and its trials; every fault is named, nothing is sent."""
     checked = resolve_study(study)
+    if csv is None:
+        out.print(f"{study}: the study {checked.key} has no faults", markup=False)
+        return
     trials = load_trials(checked, csv)
     out.print(
         f"{csv}: {len(trials.trials):,} rows, {trials.stimuli():,} distinct stimuli, no faults",

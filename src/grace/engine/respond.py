@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from grace.engine.events import StopFlag
 from grace.engine.execute import Asker
 from grace.engine.plan import Dialogue
 from grace.inference.client import GenerationRequest, InferenceClient, Sampling
@@ -61,15 +62,24 @@ class Respondent:
         self._sampling = sampling
         self._reasoning = reasoning
 
-    async def hold(self, dialogue: Dialogue, asker: Asker) -> None:
+    async def hold(self, dialogue: Dialogue, asker: Asker, stop: StopFlag | None = None) -> None:
         """
-        Ask the turns in order; stop at one that fails.
+        Ask the turns in order; end at one that fails.
+
+        Args:
+            dialogue: The turns.
+
+            asker: Keeps the answers.
+
+            stop: Ends the dialogue between two turns when it is set.
 
         Raises:
             ServerUnavailable: See `Asker.ask`.
         """
         responses: list[str] = []
         for position, query in enumerate(dialogue.queries):
+            if stop is not None and stop.requested and query.key not in asker.records:
+                return
             turns = [earlier.turn for earlier in dialogue.queries[: position + 1]]
             prompt = build_prompt(turns, responses, self._mode)
             request = GenerationRequest(

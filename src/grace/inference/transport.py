@@ -129,6 +129,11 @@ class Transport:
         except TimeoutError as error:
             raise ServerUnavailable(f"{url}: no reply within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                raise ServerUnavailable(
+                    f"{url}: nothing answers there ({error.os_error.strerror or error.os_error}); "
+                    "is the server running, and the address right?"
+                ) from error
             reason = str(error) or type(error).__name__
             raise ServerUnavailable(f"{url}: {reason}") from error
         if status in _TRANSIENT_STATUS:

@@ -51,9 +51,9 @@ async def respond(cell: Cell, connection: Connection) -> None:
             ]
 
             async def work(dialogue: Dialogue, asker: Asker = asker) -> None:
-                await respondent.hold(dialogue, asker)
+                await respondent.hold(dialogue, asker, cell.stop)
 
-            await _work_off(cell, pending, work, connection.concurrency)
+            await _work_off(cell, asker, pending, work, connection.concurrency)
 
 
 async def extract(cell: Cell, connection: Connection) -> None:
@@ -83,7 +83,7 @@ async def extract(cell: Cell, connection: Connection) -> None:
                     one.key, "extraction", lambda: extractor.extract(study, one.responses)
                 )
 
-            await _work_off(cell, pending, work, connection.concurrency)
+            await _work_off(cell, asker, pending, work, connection.concurrency)
 
 
 async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> None:
@@ -104,7 +104,7 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
             async def work(query: ScoreQuery, asker: Asker = asker) -> None:
                 await asker.ask(query.key, query.probe.name, lambda: scorer.score(query))
 
-            await _work_off(cell, pending, work, connection.concurrency)
+            await _work_off(cell, asker, pending, work, connection.concurrency)
 
 
 def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[RowText]:
@@ -135,8 +135,12 @@ def _asking(cell: Cell, stage: Stage, name: str, keys: Sequence[QueryKey]) -> It
 
 
 async def _work_off(
-    cell: Cell, pending: Sequence[_U], work: Callable[[_U], Awaitable[None]], concurrency: int
+    cell: Cell,
+    asker: Asker,
+    pending: Sequence[_U],
+    work: Callable[[_U], Awaitable[None]],
+    concurrency: int,
 ) -> None:
     await run_workers(pending, work, concurrency=concurrency, stop=cell.stop)
-    if cell.stop.requested:
+    if cell.stop.requested and asker.counts.not_asked:
         raise Stopped

@@ -163,8 +163,8 @@ def _warnings(
         yield "dry run: the numbers come from a toy model and mean nothing"
     if not cell.use.pinned:
         yield (
-            f"{cell.use.key}: the revision of the weights is not known to Grace; "
-            "`grace models lock` records it"
+            f"{cell.use.key}: Grace cannot tell which revision of the weights answered; note it "
+            "yourself, or pin it with `grace models lock`"
         )
     for study, report in studies.items():
         if report.rows != report.stimuli:
@@ -176,7 +176,7 @@ def _warnings(
         if not_ok:
             yield f"{study}: {not_ok} of {report.rows} rows have an incomplete extraction"
         low = [probe for probe, (_, median, _) in report.coverage.items() if median < LOW_COVERAGE]
-        if low:
+        if low and cell.use.key != "toy":
             yield (
                 f"{study}: median coverage is below {LOW_COVERAGE} for {', '.join(low)}: left to "
                 "itself, the model rarely answers from the set"

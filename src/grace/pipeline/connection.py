@@ -90,8 +90,16 @@ TOY = ModelUse(
 )
 
 
-def model_use(spec: ModelSpec) -> ModelUse:
-    """Return how a catalogue entry is prompted and identified."""
+def model_use(spec: ModelSpec, *, elsewhere: bool = False) -> ModelUse:
+    """
+    Return how a catalogue entry is prompted and identified.
+
+    Args:
+        spec: The entry.
+
+        elsewhere: Whether the user's own endpoint serves it; Grace then cannot
+            know which weights are served.
+    """
     return ModelUse(
         key=spec.key,
         mode=spec.prompt_mode,
@@ -102,13 +110,13 @@ def model_use(spec: ModelSpec) -> ModelUse:
         identity={
             "key": spec.key,
             "repository": spec.repository,
-            "revision": spec.revision,
-            "weights": str(spec.source) if spec.source is not None else None,
+            "revision": None if elsewhere else spec.revision,
+            "weights": str(spec.source) if spec.source is not None and not elsewhere else None,
             "prompt_mode": spec.prompt_mode.value,
             "answer_prefix": spec.answer_prefix,
             "lora_base": spec.lora_base,
         },
-        pinned=spec.pinned,
+        pinned=spec.pinned and not elsewhere,
     )
 
 
@@ -145,7 +153,8 @@ def models_of(
                 f"{spec.key} is served by {spec.server}, which Grace does not start on this "
                 f"machine; start it yourself and give its address: --endpoint http://HOST:PORT"
             )
-    return tuple(model_use(spec) for spec in specs)
+    elsewhere = settings.endpoint is not None
+    return tuple(model_use(spec, elsewhere=elsewhere) for spec in specs)
 
 
 @asynccontextmanager

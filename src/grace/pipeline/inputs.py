@@ -72,10 +72,20 @@ def load_inputs(settings: RunSettings) -> tuple[TrialSet, ...]:
 def describe_inputs(inputs: Sequence[TrialSet]) -> list[str]:
     """Return one line for each study: rows, stimuli and where they come from."""
     return [
-        f"{trials.study.key}: {len(trials.trials):,} rows, {trials.stimuli():,} stimuli "
-        f"({trials.source})"
+        f"{trials.study.key}: {counted(len(trials.trials), 'row')}, "
+        f"{counted(trials.stimuli(), 'stimulus', 'stimuli')} ({trials.source})"
         for trials in inputs
     ]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """
+    Return a number with its noun.
+
+    >>> counted(1, "row"), counted(2424, "row")
+    ('1 row', '2,424 rows')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def load_input(study: Study, settings: RunSettings) -> TrialSet:

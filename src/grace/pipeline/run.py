@@ -18,7 +18,7 @@ from grace.catalogue.store import default_store
 from grace.catalogue.weights import ensure_weights
 from grace.engine.events import RunHook, StopFlag
 from grace.engine.score import ScoringMethod
-from grace.errors import ServerUnavailable, UsageError
+from grace.errors import IdentityMismatch, ServerUnavailable, UsageError
 from grace.pipeline.asking import Stopped, extract, respond, score
 from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
 from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
@@ -244,8 +244,9 @@ class _Connections:
                 )
             )
             server = self._open[key].server
-            version = f" {server.version}" if server.version else ""
-            run.hook.message(f"{use.key}: answered by {server.dialect}{version}")
+            # The wheel's version stands for llama.cpp's own, which its build does not tell.
+            version = server.details.get("xllamacpp") or server.version
+            run.hook.message(f"{use.key}: answered by {server.dialect} {version}".rstrip())
         return self._open[key]
 
 
@@ -326,7 +327,7 @@ def _timestamp(settings: RunSettings, cells: list[Cell]) -> str:
         if folder.timestamp == latest
     ]
     unfinished = any(not folder.closed for _, folder in here)
-    if unfinished or all(_same_request(cell, folder) for cell, folder in here):
+    if unfinished or not any(_differences(cell, folder) for cell, folder in here):
         return latest
     return _free_timestamp(stamps)
 
@@ -343,22 +344,23 @@ def _free_timestamp(taken: list[str]) -> str:
     return new_timestamp(moment)
 
 
-def _same_request(cell: Cell, folder: RunFolder) -> bool:
-    """Whether a closed run is what the cell asks for, as far as is known without its server."""
+def _differences(cell: Cell, folder: RunFolder) -> list[str]:
+    """Return how a recorded run differs from the cell, as far as is known without its server."""
     recorded = folder.read_record().identity
     scoring = recorded.asking.get("scoring")
     wanted = cell.settings.scoring
     method = str(scoring) if wanted == "auto" else wanted
-    return not identity_differences(recorded, cell.identity(dict(recorded.server), method))
+    return identity_differences(recorded, cell.identity(dict(recorded.server), method))
 
 
 def _closed_outcome(cell: Cell) -> CellOutcome | None:
     if not (cell.folder.begun and cell.folder.closed):
         return None
-    if not _same_request(cell, cell.folder):
-        raise UsageError(
-            f"{cell.folder.path}: is a finished run of another kind; give another --timestamp, or "
-            "none"
+    if _differences(cell, cell.folder):
+        raise IdentityMismatch(
+            f"{cell.folder.path}: is a finished run under another identity; give another "
+            "--timestamp, or none:",
+            _differences(cell, cell.folder),
         )
     manifest = read_manifest(cell.folder)
     status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE
