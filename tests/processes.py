@@ -44,7 +44,7 @@ class Command:
     @property
     def output(self) -> str:
         """Standard output and standard error together."""
-        return self.log.read_text("utf-8", "replace")
+        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
 
 class Forker:

@@ -17,6 +17,9 @@ from grace.errors import UsageError
 
 Experiment = Literal["exp1", "exp2"]
 
+FLAGS = "flags"
+"""The source of settings that were given on the command line."""
+
 
 class RunSettings(BaseModel):
     """
@@ -152,7 +155,8 @@ def make_settings(values: Mapping[str, object], source: str) -> RunSettings:
                 known = ", ".join(RunSettings.model_fields)
                 lines.append(f"{source}: unknown option {name!r}; known are {known}")
             else:
-                flag = "--" + str(problem["loc"][0]).replace("_", "-")
                 wanted = problem["msg"].replace("Input should be", "expected")
-                lines.append(f"{source}: {flag} is {problem['input']!r}; {wanted}")
+                flag = "--" + str(problem["loc"][0]).replace("_", "-")
+                where = flag if source == FLAGS else f"{source}: {name}"
+                lines.append(f"{where} is {problem['input']!r}; {wanted}")
         raise UsageError("\n".join(lines)) from error

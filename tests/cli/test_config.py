@@ -49,17 +49,11 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     ("flag", "value"),
     [("seed", 0), ("temperature", 0.0), ("threads", 0)],
 )
-@pytest.mark.xfail(
-    strict=True, reason="cli/options.py:merge_settings drops every value that equals False"
-)
 def test_a_zero_on_the_command_line_is_a_value(tmp_path: Path, flag: str, value: Any) -> None:
     path = config(tmp_path, "seed: 5\ntemperature: 0.5\nthreads: 2\n")
     assert getattr(merge_settings(path, {flag: value}), flag) == value
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cli/options.py:merge_settings drops every value that equals False"
-)
 def test_a_limit_of_zero_is_refused_and_not_ignored() -> None:
     with pytest.raises(UsageError, match="limit"):
         merge_settings(None, {"limit": 0})

@@ -97,9 +97,6 @@ def test_a_value_that_looks_like_markup_is_shown_as_it_is(
     assert f"error: {path}: no such file" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cli/screen.py:out and err replace :emoji: codes, even without markup"
-)
 def test_a_value_that_looks_like_an_emoji_is_shown_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,10 +105,6 @@ def test_a_value_that_looks_like_an_emoji_is_shown_as_it_is(
     assert f"error: {path}: no such file" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="cli/results.py:status and validate print the folder as markup: a traceback",
-)
 def test_a_folder_that_looks_like_markup_is_shown_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,9 +97,6 @@ def test_two_signals_leave_at_once_and_lose_nothing_that_was_finished(slow: Slow
     assert not finished & set(slow.server.seeds())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cli/run.py:_with_signals raises UsageError, so the exit code is 2"
-)
 def test_two_signals_are_no_wrong_usage(slow: Slow) -> None:
     assert leave_at_once(slow).wait() in {1, 3}
 

@@ -1,19 +1,14 @@
 """Differences between two sets of scores, and the table of them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from exact.measure import Form, Scores, distribution_of
+from exact.measure import Form, Scores
 from grace.engine.plan import ScoreQuery
-from grace.scoring.distribution import Distribution
-
-# Exact means: equal up to fp32 rounding, which adds up over 30 layers and a few tokens.
-REFERENCE_LIMIT = 1e-3
-METHOD_LIMIT = 1e-4
-REPEAT_LIMIT = 1e-5
-QUANTISED_LIMIT = 1.0
+from grace.scoring.distribution import Distribution, distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +47,33 @@ class Figure:
         return self.limit is None or self.largest < self.limit
 
 
-def form_differences(first: Scores, second: Scores) -> tuple[float, ...]:
+def form_differences(first: Scores, second: Scores) -> list[float]:
     """Return the difference of every surface form's joint log-probability, in nats."""
-    return tuple(abs(one.logprob - other.logprob) for one, other in _same_forms(first, second))
+    return [abs(one.logprob - other.logprob) for one, other in _same_forms(first, second)]
 
 
-def token_differences(first: Scores, second: Scores) -> tuple[float, ...]:
-    """Return the difference of every token's log-probability, in nats."""
-    return tuple(
-        abs(here - there)
-        for one, other in _same_forms(first, second)
-        for here, there in zip(one.logprobs, other.logprobs, strict=True)
-    )
+def sibling_differences(first: Scores, second: Scores) -> list[float]:
+    """
+    Return how far differences lie apart among tokens after the same prefix, in nats.
+
+    An error of the normaliser is the same for all of them and drops out.
+    """
+    ranges = []
+    for key, forms in first.items():
+        nodes: defaultdict[tuple[int, ...], list[float]] = defaultdict(list)
+        for one, other in _same_forms({key: forms}, {key: second[key]}):
+            for depth, (here, there) in enumerate(zip(one.logprobs, other.logprobs, strict=True)):
+                nodes[one.token_ids[:depth]].append(here - there)
+        ranges += [max(values) - min(values) for values in nodes.values() if len(values) > 1]
+    return ranges
+
+
+def query_differences(first: Scores, second: Scores) -> list[float]:
+    """Return 1 for each query with a form that differs by over 0.01 nats, otherwise 0."""
+    return [
+        float(max(form_differences({key: forms}, {key: second[key]})) > 0.01)
+        for key, forms in first.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,43 +90,39 @@ def distribution_pairs(
 ) -> tuple[Pair, ...]:
     """Return the distributions of queries under two sets of scores."""
     return tuple(
-        Pair(
-            query,
-            distribution_of(query, first[query.key]),
-            distribution_of(query, second[query.key]),
-        )
+        Pair(query, _distribution(query, first[query.key]), _distribution(query, second[query.key]))
         for query in queries
     )
 
 
-def probability_differences(pairs: Sequence[Pair]) -> tuple[float, ...]:
+def probability_differences(pairs: Sequence[Pair]) -> list[float]:
     """Return the difference of every normalised probability, in percent points."""
-    return tuple(
+    return [
         100 * abs(one - other)
         for pair in pairs
         for one, other in zip(pair.first.probabilities, pair.second.probabilities, strict=True)
-    )
+    ]
 
 
-def coverage_differences(pairs: Sequence[Pair]) -> tuple[float, ...]:
-    """Return the difference of every coverage, in percent points."""
-    return tuple(100 * abs(pair.first.coverage - pair.second.coverage) for pair in pairs)
-
-
-def mean_differences(pairs: Sequence[Pair]) -> tuple[float, ...]:
-    """Return the difference of the means of the percentages, in percent points."""
+def mean_differences(pairs: Sequence[Pair]) -> list[float]:
+    """Return the difference of the means of answers in percent, in percent points."""
     differences = []
     for pair in pairs:
         answers = pair.query.probe.answers
-        values = [answer.value for answer in answers if answer.value is not None]
-        if len(values) == len(answers) and answers[0].label.endswith("%"):
+        values = [a.value for a in answers if a.value is not None and a.label.endswith("%")]
+        if len(values) == len(answers):
             differences.append(abs(pair.first.mean(values) - pair.second.mean(values)))
-    return tuple(differences)
+    return differences
 
 
-def favourite_differences(pairs: Sequence[Pair]) -> tuple[float, ...]:
+def coverage_differences(pairs: Sequence[Pair]) -> list[float]:
+    """Return the difference of every coverage, in percent points."""
+    return [100 * abs(pair.first.coverage - pair.second.coverage) for pair in pairs]
+
+
+def favourite_differences(pairs: Sequence[Pair]) -> list[float]:
     """Return 1 for each query whose most probable answer differs, otherwise 0."""
-    return tuple(float(_favourite(pair.first) != _favourite(pair.second)) for pair in pairs)
+    return [float(_favourite(pair.first) != _favourite(pair.second)) for pair in pairs]
 
 
 def table_of(figures: Sequence[Figure]) -> Table:
@@ -129,6 +135,7 @@ def table_of(figures: Sequence[Figure]) -> Table:
     table.add_column("limit", justify="right")
     table.add_column("")
     for figure in figures:
+        verdict = "ok" if figure.passed else "FAILED"
         table.add_row(
             figure.compared,
             f"{len(figure.differences)}",
@@ -136,7 +143,7 @@ def table_of(figures: Sequence[Figure]) -> Table:
             f"{figure.mean:.2g}",
             figure.unit,
             "" if figure.limit is None else f"{figure.limit:g}",
-            "" if figure.limit is None else "ok" if figure.passed else "FAILED",
+            "" if figure.limit is None else verdict,
         )
     return table
 
@@ -149,5 +156,12 @@ def _same_forms(first: Scores, second: Scores) -> Iterable[tuple[Form, Form]]:
             yield one, other
 
 
+def _distribution(query: ScoreQuery, forms: Iterable[Form]) -> Distribution:
+    by_label: defaultdict[str, list[float]] = defaultdict(list)
+    for form in forms:
+        by_label[form.label].append(form.logprob)
+    return distribution(query.probe.labels, by_label)
+
+
 def _favourite(made: Distribution) -> str:
-    return made.labels[max(range(len(made.labels)), key=made.probabilities.__getitem__)]
+    return max(zip(made.probabilities, made.labels, strict=True))[1]

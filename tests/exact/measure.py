@@ -8,16 +8,17 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from exact.materials import CHAT, COMPLETION, Material
 from grace.engine.plan import QueryKey, ScoreQuery
-from grace.engine.score import Scorer, ScoringMethod
+from grace.engine.score import Scorer, ScoringMethod, choose_method
 from grace.inference.client import Rendered
 from grace.inference.llamacpp import LlamaCppClient
 from grace.inference.transport import Transport
-from grace.scoring.distribution import Distribution, distribution
-from grace.serving.embedded import EmbeddedServer, EmbeddedSettings, embedded_server
+from grace.serving.embedded import EmbeddedSettings, embedded_server
 from grace.studies.prompts import Prompt, PromptMode, build_prompt
 
-SLOTS = EmbeddedSettings().slots
+TRIE, SEQUENCE = ScoringMethod.TRIE, ScoringMethod.SEQUENCE
+SETTINGS = EmbeddedSettings(threads=1)
 
 
 class Form(BaseModel):
@@ -42,66 +43,69 @@ Scores = Mapping[QueryKey, tuple[Form, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A running embedded server and a client of it."""
+class Measured:
+    """
+    What one server answered.
 
-    address: EmbeddedServer
-    client: LlamaCppClient
+    Attributes:
+        rendered: The prompts as the server gives them to the model.
 
-    @asynccontextmanager
-    async def emptied(self) -> AsyncIterator["Server"]:
-        """
-        Return the server with nothing in its first slot that a prompt could reuse.
+        scores: One query at a time, by mode and method.
 
-        Connecting probes the server with a text of its own in the first slot,
-        and a new client takes that slot first.
-        """
-        client = LlamaCppClient(Transport(self.address.url), self.address.details)
-        try:
-            await client.connect()
-            yield Server(self.address, client)
-        finally:
-            await client.aclose()
+        preferred: The method that a run would use.
 
-    async def scores(
-        self,
-        queries: Sequence[ScoreQuery],
-        method: ScoringMethod,
-        *,
-        mode: PromptMode = PromptMode.CHAT,
-        at_once: int = SLOTS,
-    ) -> Scores:
-        """Score queries, *at_once* of them side by side."""
-        scorer = Scorer(self.client, mode, method)
-        scores: dict[QueryKey, tuple[Form, ...]] = {}
-        pending = iter(queries)
+        cold: The repeated queries, each after an unrelated text.
 
-        async def work() -> None:
-            for query in pending:
-                scores[query.key] = _Scored.model_validate(await scorer.score(query)).forms
+        warm: The same, asked again at once.
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(work())
-        return scores
+        together: The queries that were asked side by side.
+    """
 
-    async def rendered(
-        self, queries: Sequence[ScoreQuery], mode: PromptMode
-    ) -> dict[QueryKey, Rendered]:
-        """Return the prompts as the server gives them to the model."""
-        return {query.key: await self.client.render(prompt_of(query, mode)) for query in queries}
+    rendered: Mapping[PromptMode, Mapping[QueryKey, Rendered]]
+    scores: Mapping[tuple[PromptMode, ScoringMethod], Scores]
+    preferred: ScoringMethod
+    cold: Scores
+    warm: Scores
+    together: Scores
 
 
-@asynccontextmanager
-async def serving(model: Path) -> AsyncIterator[Server]:
-    """Run Grace's embedded server as for any run, but on one thread."""
-    async with embedded_server(model, "exact", EmbeddedSettings(threads=1)) as running:
-        client = LlamaCppClient(Transport(running.url), running.details)
-        try:
-            await client.connect()
-            yield Server(running, client)
-        finally:
-            await client.aclose()
+async def measure(
+    model: Path, material: Material, methods: Sequence[ScoringMethod] | None
+) -> Measured:
+    """
+    Score the material on Grace's embedded server.
+
+    Args:
+        model: A GGUF file.
+
+        material: The queries.
+
+        methods: How; None for the way that a run would take.
+    """
+    queries = {CHAT: material.chat, COMPLETION: material.completion}
+    async with embedded_server(model, "exact", SETTINGS) as server:
+        cold: dict[QueryKey, tuple[Form, ...]] = {}
+        warm: dict[QueryKey, tuple[Form, ...]] = {}
+        for query in material.repeated:
+            # Connecting probes the server with a text of its own in the first slot, which
+            # a new client takes first: nothing of what the slot held can be reused.
+            async with _connected(server.url) as client:
+                preferred = choose_method(client.capabilities, None)
+                cold |= await _scores(client, [query], CHAT, preferred)
+                warm |= await _scores(client, [query], CHAT, preferred)
+        async with _connected(server.url) as client:
+            preferred = choose_method(client.capabilities, None)
+            rendered = {
+                mode: {query.key: await client.render(prompt_of(query, mode)) for query in asked}
+                for mode, asked in queries.items()
+            }
+            scores = {
+                (mode, method): await _scores(client, asked, mode, method)
+                for method in methods or [preferred]
+                for mode, asked in queries.items()
+            }
+            together = await _scores(client, material.together, CHAT, preferred, SETTINGS.slots)
+    return Measured(rendered, scores, preferred, cold, warm, together)
 
 
 def prompt_of(query: ScoreQuery, mode: PromptMode) -> Prompt:
@@ -109,9 +113,32 @@ def prompt_of(query: ScoreQuery, mode: PromptMode) -> Prompt:
     return build_prompt([query.turn], [], mode)
 
 
-def distribution_of(query: ScoreQuery, forms: Sequence[Form]) -> Distribution:
-    """Return the distribution over a query's answers."""
-    by_label: dict[str, list[float]] = {}
-    for form in forms:
-        by_label.setdefault(form.label, []).append(form.logprob)
-    return distribution(query.probe.labels, by_label)
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[LlamaCppClient]:
+    client = LlamaCppClient(Transport(url))
+    try:
+        await client.connect()
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def _scores(
+    client: LlamaCppClient,
+    queries: Sequence[ScoreQuery],
+    mode: PromptMode,
+    method: ScoringMethod,
+    at_once: int = 1,
+) -> dict[QueryKey, tuple[Form, ...]]:
+    scorer = Scorer(client, mode, method)
+    scores: dict[QueryKey, tuple[Form, ...]] = {}
+    pending = iter(queries)
+
+    async def work() -> None:
+        for query in pending:
+            scores[query.key] = _Scored.model_validate(await scorer.score(query)).forms
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(work())
+    return scores

@@ -92,10 +92,8 @@ class Reference:
     def _read(self, prompt: tuple[int, ...]) -> Any:
         """Fill the cache with a prompt; return the log-probabilities of what follows it."""
         shared = min(shared_prefix(self._held, prompt), len(prompt) - 1)
-        if shared:
-            self._cache.crop(shared)
-        else:
-            self._cache = DynamicCache()
+        # A negative number says how many tokens to drop; a positive one is deprecated.
+        self._cache.crop(shared - len(self._held))
         self._held = prompt
         rest = torch.tensor([prompt[shared:]])
         output = self._model(rest, past_key_values=self._cache, logits_to_keep=1)

@@ -152,14 +152,10 @@ def test_a_closed_run_is_not_overwritten_by_another_kind_of_run(
     unfinished: Unfinished, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert unfinished.again("--timestamp", STAMP) in {0, 3}
-    assert unfinished.again("--timestamp", STAMP, "--limit", "1") == 2
-    assert "is a finished run of another kind" in capsys.readouterr().err
+    assert unfinished.again("--timestamp", STAMP, "--limit", "1") == 1
+    assert "is a finished run under another identity" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pipeline/run.py:_run_cell checks the identity only in the stages respond and score",
-)
 @pytest.mark.parametrize(
     ("stage", "more"),
     [

@@ -153,13 +153,6 @@ def test_a_failed_extraction_leaves_empty_fields_with_a_reason_and_the_raw_text(
     assert [line["row"] for line in log] == [1, 2, 3, 4]
 
 
-NOT_RETRIED = pytest.mark.xfail(
-    strict=True,
-    reason="pipeline/run.py:_reopened looks at responses only: failed extractions stay closed",
-)
-
-
-@NOT_RETRIED
 def test_a_failed_extraction_is_made_good_on_request(extracting: Extracting) -> None:
     extracting.server.trouble = refuses
     assert extracting.run(*MODEL_ONLY) == 0
@@ -170,7 +163,6 @@ def test_a_failed_extraction_is_made_good_on_request(extracting: Extracting) -> 
     assert extracting.server.seeds() == seeds
 
 
-@NOT_RETRIED
 def test_extractions_that_a_lost_server_left_out_are_made_good_on_request(
     extracting: Extracting,
 ) -> None:

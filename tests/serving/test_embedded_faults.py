@@ -25,9 +25,6 @@ async def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.xfail(
-    strict=True, reason="serving/embedded.py:start_server opens the log first and never closes it"
-)
 async def test_a_server_that_did_not_start_leaves_no_file_open(model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

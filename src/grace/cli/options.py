@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from grace.errors import UsageError
-from grace.settings import RunSettings, make_settings, read_config
+from grace.settings import FLAGS, RunSettings, make_settings, read_config
 
 Study = Annotated[
     list[str] | None,
@@ -127,4 +127,4 @@ def merge_settings(config: Path | None, flags: dict[str, object]) -> RunSettings
     from_file = read_config(config) if config is not None else {}
     # Only the file can hold unknown names; checking it alone names it in the message.
     make_settings(from_file, str(config) if config is not None else "config")
-    return make_settings({**from_file, **given}, "options")
+    return make_settings({**from_file, **given}, FLAGS)

@@ -8,6 +8,7 @@ import typer
 from grace.cli.outcome import print_manifest, print_summary
 from grace.cli.screen import err, out
 from grace.engine.journal import read_journal
+from grace.errors import RunFolderError
 from grace.pipeline.closing import query_counts
 from grace.pipeline.reopen import planned_keys, reopen
 from grace.pipeline.writing import rewrite_summaries
@@ -29,7 +30,7 @@ def status(path: RunPath) -> None:
     """Show how runs stand: finished, unfinished, and what is missing."""
     complete = True
     for folder in find_runs(path):
-        out.print(f"[bold]{folder.path}[/bold]")
+        out.print(str(folder.path), style="bold", markup=False)
         if folder.closed:
             manifest = read_manifest(folder)
             complete = complete and manifest.complete
@@ -47,7 +48,11 @@ def status(path: RunPath) -> None:
                     f"{counts.failed:,} failed, {counts.not_asked:,} not asked",
                     markup=False,
                 )
-        out.print(f"  unfinished; continue with: grace resume {folder.path}", style="yellow")
+        out.print(
+            f"  unfinished; continue with: grace resume {folder.path}",
+            style="yellow",
+            markup=False,
+        )
     raise typer.Exit(0 if complete else EXIT_INCOMPLETE)
 
 
@@ -55,18 +60,30 @@ def validate(path: RunPath) -> None:
     """Check tables and manifests against their contract; fail loudly."""
     faulty = 0
     for folder in find_runs(path):
-        record = folder.read_record()
-        faults = validate_tables(
-            folder, _inputs(folder, record), record.request.replicates
-        ) + validate_manifest(folder)
+        faults = _faults(folder)
         if faults:
             faulty += 1
-            err.print(f"[red]FAULTY[/red] {folder.path}")
+            err.print("FAULTY", style="red", end=" ")
+            err.print(str(folder.path), markup=False)
             for fault in faults:
                 err.print(f"  {fault}", markup=False)
         else:
-            out.print(f"[green]valid[/green] {folder.path}")
+            out.print("valid", style="green", end=" ")
+            out.print(str(folder.path), markup=False)
     raise typer.Exit(EXIT_FAILED if faulty else 0)
+
+
+def _faults(folder: RunFolder) -> list[str]:
+    try:
+        record = folder.read_record()
+        inputs = _inputs(folder, record)
+        return [
+            *validate_tables(folder, inputs, record.request.replicates),
+            *validate_manifest(folder),
+        ]
+    except RunFolderError as error:
+        # The other runs are looked at all the same.
+        return str(error).splitlines()
 
 
 def summarise(path: RunPath) -> None:

@@ -14,7 +14,7 @@ from grace.cli.models import shown_progress
 from grace.cli.outcome import print_outcome, print_plan
 from grace.cli.screen import ScreenHook, err
 from grace.engine.events import StopFlag
-from grace.errors import RunInterrupted, UsageError
+from grace.errors import RunFolderError, RunInterrupted, UsageError
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
 from grace.pipeline.run import PreparedRun, RunOutcome, prepare
@@ -145,7 +145,10 @@ def resume(
 def _one_run(folder: Path) -> RunFolder:
     if RunFolder(folder).begun or not folder.is_dir():
         return RunFolder(folder)
-    found = find_runs(folder)
+    try:
+        found = find_runs(folder)
+    except RunFolderError:
+        return RunFolder(folder)
     unfinished = [run for run in found if not run.closed]
     if len(unfinished) == 1:
         return unfinished[0]

@@ -23,10 +23,10 @@ _SECONDS_BETWEEN_LINES = 10.0
 # Away from a terminal, rich would squeeze tables into 80 columns.
 _WIDTH = None if sys.stdout.isatty() else 110
 
-out = Console(soft_wrap=True, highlight=False, width=_WIDTH)
+out = Console(soft_wrap=True, highlight=False, emoji=False, width=_WIDTH)
 """Results go here."""
 
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress, notes and errors go here."""
 
 

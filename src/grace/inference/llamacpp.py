@@ -11,7 +11,6 @@ The server ignores `echo` and `prompt_logprobs` without a word: neither is used.
 """
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
@@ -35,6 +34,8 @@ _M = TypeVar("_M", bound=BaseModel)
 # Wide enough to hold the siblings of most candidates; the rest is forced, so
 # the width changes the cost and never the result.
 _LISTED_TOKENS = 200
+_LOWEST = -1e4
+_ROUNDING = 1e-4
 
 
 class _Tokens(BaseModel):
@@ -262,7 +263,7 @@ class LlamaCppClient:
             for alternative in step.top_logprobs:
                 # Tokens of probability zero are listed with a placeholder by some builds;
                 # only what is a log-probability is taken from the list.
-                if alternative.logprob is not None and math.isfinite(alternative.logprob):
+                if alternative.logprob is not None and _is_logprob(alternative.logprob):
                     node[alternative.id] = min(0.0, alternative.logprob)
             node[step.id] = _logprob(step.logprob)
 
@@ -313,8 +314,13 @@ def _is_known(path: tuple[int, ...], known: Mapping[tuple[int, ...], Mapping[int
     return all(token in known.get(path[:depth], ()) for depth, token in enumerate(path))
 
 
+def _is_logprob(value: float) -> bool:
+    # llama.cpp writes the lowest 32-bit float for the logarithm of 0.
+    return _LOWEST < value <= _ROUNDING
+
+
 def _logprob(value: float | None) -> float:
-    if value is None or not math.isfinite(value) or value > 1e-4:
+    if value is None or not _is_logprob(value):
         raise BadReply(f"/completion: {value} is not a log-probability")
     return min(0.0, value)
 

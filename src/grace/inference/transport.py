@@ -58,7 +58,7 @@ class Transport:
         connections: int = 64,
         max_reply_bytes: int = 256 * 1024 * 1024,
     ) -> None:
-        self.base_url = _checked_url(base_url).rstrip("/").removesuffix("/v1")
+        self.base_url = check_url(base_url).rstrip("/").removesuffix("/v1")
         self._api_key = (api_key or "").strip()
         self._key_variable = key_variable
         if not (self._api_key.isascii() and self._api_key.isprintable()):
@@ -180,7 +180,13 @@ class Transport:
         return f" in {self._key_variable}" if self._key_variable else ""
 
 
-def _checked_url(url: str) -> str:
+def check_url(url: str) -> str:
+    """
+    Return a server's address if it is usable.
+
+    Raises:
+        UsageError: It is not an http or https URL, or holds a password.
+    """
     if "@" in url:
         raise UsageError("--endpoint holds a user name or password; give the key by a variable")
     try:

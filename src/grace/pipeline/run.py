@@ -19,6 +19,8 @@ from grace.catalogue.weights import ensure_weights
 from grace.engine.events import RunHook, StopFlag
 from grace.engine.score import ScoringMethod
 from grace.errors import IdentityMismatch, ServerUnavailable, UsageError
+from grace.extraction.result import Outcome
+from grace.inference.transport import check_url
 from grace.pipeline.asking import Stopped, extract, respond, score
 from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
 from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
@@ -260,6 +262,12 @@ async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Sta
         record = begin(cell, identity)
     else:
         record = cell.folder.read_record()
+        if differences := _differences(cell, cell.folder):
+            raise IdentityMismatch(
+                f"{cell.folder.path}: was begun under another identity; give the options that "
+                "began it:",
+                differences,
+            )
     try:
         for stage in wanted:
             await _run_stage(cell, stage, connections, method)
@@ -307,6 +315,11 @@ def _check(settings: RunSettings) -> None:
         raise UsageError("give at least one study, one experiment and one model")
     if settings.new and settings.timestamp is not None:
         raise UsageError("--new makes a timestamp of its own; leave out --timestamp")
+    if len(set(settings.experiment)) != len(settings.experiment):
+        raise UsageError(f"an experiment is given twice: {', '.join(settings.experiment)}")
+    for address in (settings.endpoint, settings.extractor_endpoint):
+        if address is not None:
+            check_url(address)
     if settings.out.exists() and not settings.out.is_dir():
         raise UsageError(f"--out is {settings.out}, which is a file; expected a folder")
 
@@ -368,7 +381,12 @@ def _closed_outcome(cell: Cell) -> CellOutcome | None:
 
 
 def _reopened(cell: Cell, done: CellOutcome) -> bool:
-    if not cell.settings.retry_failed or done.status is CellStatus.COMPLETE:
+    if not cell.settings.retry_failed or done.manifest is None:
+        return False
+    unread = cell.extractor.use is not None and any(
+        set(report.extraction) - {Outcome.OK} for report in done.manifest.studies.values()
+    )
+    if done.status is CellStatus.COMPLETE and not unread:
         return False
     cell.folder.manifest_path.unlink()
     return True

@@ -59,11 +59,14 @@ class EmbeddedServer:
         details: What decides its numbers, for the run's identity.
 
         process: Its process.
+
+        log: What it writes to standard error.
     """
 
     url: str
     details: dict[str, JsonValue]
     process: asyncio.subprocess.Process
+    log: IO[bytes]
 
     @property
     def alive(self) -> bool:
@@ -117,8 +120,8 @@ async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> E
     """
     version = _engine_version()
     _check_file(model)
-    log = tempfile.TemporaryFile()  # noqa: SIM115  the process writes to it for its whole life
     port = _claim_port(settings.port)
+    log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the server: see `stop_server`
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "grace.serving.llamacpp_process"),
@@ -138,6 +141,7 @@ async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> E
         url=f"http://127.0.0.1:{port}",
         details={"xllamacpp": version, "cache_type": "f32", "flash_attention": False},
         process=process,
+        log=log,
     )
     try:
         await asyncio.wait_for(_ready(process), START_SECONDS)
@@ -147,9 +151,10 @@ async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> E
             f"the embedded server was not ready with {model.name} after {START_SECONDS:.0f} s"
         ) from error
     except ServingError as error:
+        words = _last_line(log)
         await stop_server(server)
         raise ServingError(
-            f"the embedded server did not start with {model.name}: {error}{_last_line(log)}"
+            f"the embedded server did not start with {model.name}: {error}{words}"
         ) from error
     except BaseException:
         await stop_server(server)
@@ -168,6 +173,7 @@ async def stop_server(server: EmbeddedServer) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+    server.log.close()
 
 
 async def _ready(process: asyncio.subprocess.Process) -> None:
