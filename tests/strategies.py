@@ -14,7 +14,7 @@ any_text = st.text(
 """Any text, halves of surrogate pairs included."""
 
 writable_text = st.text(
-    st.characters(exclude_categories=("Cs",)) | st.sampled_from(["\r", "\n", '"', ",", "\u2028"])
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from(["\r", "\n", '"', ",", "\u2028"])
 )
 """Any text that UTF-8 can hold."""
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -75,7 +76,7 @@ def test_a_plan_counts_and_sends_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("modle", "x"), ("limit", 0), ("study", "study9"), ("temperature", "hot")]
 )
-def test_wrong_settings_are_named(name: str, value: object) -> None:
+def test_wrong_settings_are_named(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{name}.*{value}|unknown option '{name}'"):
         grace.run(dry_run=True, **{name: value})
     assert issubclass(UsageError, GraceError)

@@ -51,7 +51,15 @@ def test_1_is_failed_with_one_message(tmp_path: Path, capsys: Any) -> None:
     with served(FakeLlamaCpp()) as url:
         pass
     # Nobody listens there any more.
-    flags = ["run", "--endpoint", url, "--server", "llamacpp", "--out", tmp_path / "out"]
+    flags: list[str | Path] = [
+        "run",
+        "--endpoint",
+        url,
+        "--server",
+        "llamacpp",
+        "--out",
+        tmp_path / "out",
+    ]
     code, _, err = grace(capsys, *flags)
     assert code == 1
     assert err[-1].startswith("error: ") or err[-2].startswith("error: ")
@@ -63,7 +71,7 @@ def test_3_is_finished_with_missing_answers(
     server = FakeLlamaCpp()
     server.trouble = lambda number, _: refuse(400) if number > 2 else None
     with served(server) as url:
-        flags = ["--endpoint", url, "--out", tmp_path, *input_flags(small_inputs)]
+        flags: list[str | Path] = ["--endpoint", url, "--out", tmp_path, *input_flags(small_inputs)]
         code, out, _ = grace(capsys, "run", *flags)
     assert code == 3
     assert out.count(": incomplete") == 2
@@ -163,7 +171,14 @@ def test_wrong_flags_exit_with_2_and_say_what_is_wrong(
 
 
 def test_an_address_that_is_none_leaves_no_folder(tmp_path: Path, capsys: Any) -> None:
-    flags = ["--endpoint", "localhost:8000", "--model", "gpt2", "--out", tmp_path / "out"]
+    flags: list[str | Path] = [
+        "--endpoint",
+        "localhost:8000",
+        "--model",
+        "gpt2",
+        "--out",
+        tmp_path / "out",
+    ]
     code, _, err = grace(capsys, "run", *flags)
     assert code == 2
     assert "expected a URL such as" in err[-1]
@@ -311,7 +326,11 @@ def test_serve_refuses_what_llama_cpp_does_not_run(capsys: Any) -> None:
 def test_a_full_disk_ends_in_a_message_and_the_run_goes_on_later(
     tmp_path: Path, small_inputs: dict[str, Path], forker: Forker
 ) -> None:
-    flags = ["run", "--dry-run", "--out", tmp_path / "out", *input_flags(small_inputs)]
+    flags: list[str | Path] = [
+        *("run", "--dry-run", "--out"),
+        tmp_path / "out",
+        *input_flags(small_inputs),
+    ]
     # Enough for run.json, too little for the journal.
     code, shown = forker.run(flags, tmp_path / "log", largest_file=3000)
     assert code == 1

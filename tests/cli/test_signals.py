@@ -39,7 +39,10 @@ def slow(tmp_path: Path, small_inputs: dict[str, Path], forker: Forker) -> Itera
     server, out = FakeLlamaCpp(delay_seconds=0.1), tmp_path / "out"
     with served(server) as url:
         flags: list[str | Path] = [
-            *("--endpoint", url, "--out", out, *MODEL, *input_flags(small_inputs)),
+            *("--endpoint", url, "--out"),
+            out,
+            *MODEL,
+            *input_flags(small_inputs),
             *("--concurrency", "3", "--experiment", "exp1"),
         ]
         yield Slow(server, flags, out, forker)

@@ -253,7 +253,7 @@ def test_the_numbers_are_those_of_the_journal() -> None:
     query = plan.rows[0].queries["state1"]
     forms = records[query.key].value["forms"]
     assert isinstance(forms, list)
-    joint = [math.fsum(form["logprobs"]) for form in forms]  # type: ignore[index, call-overload]
+    joint = [math.fsum(form["logprobs"]) for form in forms]  # type: ignore[index, call-overload, arg-type]
     total = math.fsum(map(math.exp, joint))
     shares = [math.exp(value) / total for value in joint]
     percents = [float(p) for p in range(0, 101, 10)]

@@ -26,7 +26,10 @@ def made(study: Study, rows: int = 12) -> TrialSet:
 
 
 def turns_of(study: Study) -> list[Turn]:
-    return [probe.turn for probe in (*study.dialogue, *study.candidate_probes)]
+    return [
+        *(probe.turn for probe in study.dialogue),
+        *(probe.turn for probe in study.candidate_probes),
+    ]
 
 
 def text_of(turn: Turn) -> str:
@@ -64,8 +67,12 @@ def test_columns_of_tables_are_unique_and_described(study: Study) -> None:
         *(column.name for column in study.probability_columns),
     ]
     assert len(set(names)) == len(names)
-    described = [*study.columns, *study.derived_columns, *study.probability_columns, *study.fields]
-    assert all(one.description for one in described)
+    described = [
+        *(column.description for column in (*study.columns, *study.derived_columns)),
+        *(column.description for column in study.probability_columns),
+        *(answer_field.description for answer_field in study.fields),
+    ]
+    assert all(described)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.key)

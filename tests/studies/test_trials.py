@@ -47,7 +47,7 @@ def faults(study: Study, content: bytes) -> tuple[str, ...]:
     return caught.value.faults
 
 
-cell = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1)
+cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
 @given(st.lists(st.tuples(cell, cell.filter(lambda text: text.strip())), min_size=1, max_size=6))
@@ -216,6 +216,6 @@ def test_a_file_is_read_as_its_bytes_are(tmp_path: Path) -> None:
 
 def test_a_cell_of_a_million_characters_is_read_and_a_longer_one_refused() -> None:
     long = "x" * 999_999
-    assert parse_trials(PLAIN, f"who,what\n1,{long}\n".encode(), "t.csv")
+    assert len(parse_trials(PLAIN, f"who,what\n1,{long}\n".encode(), "t.csv").trials) == 1
     (fault,) = faults(PLAIN, f"who,what\n1,{long * 2}\n".encode())
     assert "not valid CSV" in fault
