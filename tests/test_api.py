@@ -74,7 +74,7 @@ def test_a_plan_counts_and_sends_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("modle", "x"), ("limit", 0), ("study", "study9"), ("temperature", "hot")]
+    ("name", "value"), [("sead", "x"), ("limit", 0), ("study", "study9"), ("temperature", "hot")]
 )
 def test_wrong_settings_are_named(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{name}.*{value}|unknown option '{name}'"):
