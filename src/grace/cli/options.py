@@ -128,3 +128,24 @@ def merge_settings(config: Path | None, flags: dict[str, object]) -> RunSettings
     # Only the file can hold unknown names; checking it alone names it in the message.
     make_settings(from_file, str(config) if config is not None else "config")
     return make_settings({**from_file, **given}, FLAGS)
+
+
+def settings_of(context: typer.Context) -> RunSettings:
+    """
+    Return the settings that a command line asks for.
+
+    Args:
+        context: The command's context; its parameters are named as the
+            settings are, with `input_` for `input`.
+
+    Raises:
+        UsageError: See `parse_inputs` and `merge_settings`.
+    """
+    given = {name.rstrip("_"): value for name, value in context.params.items()}
+    # The context holds an empty list for a repeatable option that was not given.
+    flags = {
+        name: value
+        for name, value in given.items()
+        if name in RunSettings.model_fields and value not in ([], ())
+    }
+    return merge_settings(given["config"], {**flags, "input": parse_inputs(given["input"] or None)})

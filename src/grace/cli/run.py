@@ -1,4 +1,9 @@
-"""`grace run`, `grace plan`, `grace stage` and `grace resume`."""
+"""
+`grace run`, `grace plan`, `grace stage` and `grace resume`.
+
+The options of a command are its parameters, for its help and its types; their
+values are read from the context, by name, in one place.
+"""
 
 import asyncio
 import signal
@@ -26,6 +31,7 @@ EXIT_INCOMPLETE = 3
 
 
 def run(
+    context: typer.Context,
     study: options.Study = None,
     input_: options.Input = None,
     experiment: options.ExperimentOption = None,
@@ -56,37 +62,11 @@ def run(
 
     Interrupted? Give the same command again: finished queries are not asked twice.
     """
-    settings = options.merge_settings(
-        config,
-        {
-            "study": study,
-            "input": options.parse_inputs(input_),
-            "experiment": experiment,
-            "model": model,
-            "endpoint": endpoint,
-            "server": server,
-            "api_key_env": api_key_env,
-            "limit": limit,
-            "out": out,
-            "timestamp": timestamp,
-            "seed": seed,
-            "replicates": replicates,
-            "temperature": temperature,
-            "concurrency": concurrency,
-            "extractor": extractor,
-            "extractor_endpoint": extractor_endpoint,
-            "scoring": scoring,
-            "catalogue": catalogue,
-            "threads": threads,
-            "dry_run": dry_run,
-            "new": new,
-            "retry_failed": retry_failed,
-        },
-    )
-    raise typer.Exit(execute(settings))
+    raise typer.Exit(execute(options.settings_of(context)))
 
 
 def plan(
+    context: typer.Context,
     study: options.Study = None,
     input_: options.Input = None,
     experiment: options.ExperimentOption = None,
@@ -98,19 +78,7 @@ def plan(
     config: options.Config = None,
 ) -> None:
     """Show what a run would ask; nothing is sent."""
-    settings = options.merge_settings(
-        config,
-        {
-            "catalogue": catalogue,
-            "study": study,
-            "input": options.parse_inputs(input_),
-            "experiment": experiment,
-            "model": model,
-            "limit": limit,
-            "replicates": replicates,
-            "temperature": temperature,
-        },
-    )
+    settings = options.settings_of(context)
     known = load_catalogue(settings.catalogue)
     for key in settings.model:
         known.get(key)
@@ -158,6 +126,7 @@ def _one_run(folder: Path) -> RunFolder:
 
 
 def stage(
+    context: typer.Context,
     name: Annotated[Stage, typer.Argument(help="The stage to run.")],
     experiment: Annotated[str, typer.Option(help="exp1 or exp2.")],
     timestamp: Annotated[str, typer.Option(help="The run folder's name; shared by all stages.")],
@@ -183,32 +152,7 @@ def stage(
     dry_run: options.DryRun = False,
 ) -> None:
     """Run one stage of one experiment on one model: what containers run."""
-    settings = options.merge_settings(
-        config,
-        {
-            "study": study,
-            "input": options.parse_inputs(input_),
-            "experiment": [experiment],
-            "model": [model],
-            "endpoint": endpoint,
-            "server": server,
-            "api_key_env": api_key_env,
-            "limit": limit,
-            "out": out,
-            "timestamp": timestamp,
-            "seed": seed,
-            "replicates": replicates,
-            "temperature": temperature,
-            "concurrency": concurrency,
-            "extractor": extractor,
-            "extractor_endpoint": extractor_endpoint,
-            "scoring": scoring,
-            "catalogue": catalogue,
-            "threads": threads,
-            "dry_run": dry_run,
-        },
-    )
-    raise typer.Exit(execute(settings, frozenset({name})))
+    raise typer.Exit(execute(options.settings_of(context), frozenset({name})))
 
 
 def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) -> int:

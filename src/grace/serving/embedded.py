@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from grace.errors import ServingError
 
 START_SECONDS = 180.0
 STOP_SECONDS = 10.0
+_SAMPLE_SECONDS = 0.4
+_IDLE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +79,31 @@ class EmbeddedServer:
 
 def idle_threads() -> int:
     """
-    Count the cores that are idle now, at least one.
+    Count the cores that are idle now, at least one and at most eight.
 
     Threads of one model wait for each other at every layer; one thread more
     than there are idle cores makes all of them several times slower.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, min(8, round((cores or 1) - load)))
+    return max(1, min(8, round((cores or 1) * _idle_share())))
+
+
+def _idle_share() -> float:
+    """Measure for a moment which share of the processor nobody uses; 1 if that cannot be told."""
+    # The load average would still count what ended a minute ago, such as an installation.
+    try:
+        before = _processor_times()
+        time.sleep(_SAMPLE_SECONDS)
+        after = _processor_times()
+    except (OSError, ValueError):
+        return 1.0
+    passed = [new - old for old, new in zip(before, after, strict=True)]
+    return passed[_IDLE] / sum(passed) if sum(passed) else 1.0
+
+
+def _processor_times() -> list[int]:
+    first_line = Path("/proc/stat").read_text("ascii").splitlines()[0]
+    return [int(field) for field in first_line.split()[1:9]]
 
 
 @asynccontextmanager
@@ -130,7 +150,7 @@ async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> E
         *("--port", str(port)),
         *("--slots", str(settings.slots)),
         *("--context", str(settings.context)),
-        *("--threads", str(settings.threads or idle_threads())),
+        *("--threads", str(settings.threads or await asyncio.to_thread(idle_threads))),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
