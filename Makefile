@@ -11,7 +11,7 @@ help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/.runtime ## Both studies on a small real model, in a few minutes
-	$(BIN)/grace run --limit 12 --out $(DEMO)
+	$(BIN)/grace run --limit 8 --out $(DEMO)
 	$(BIN)/grace summarise $(DEMO)
 
 test: .venv/.dev ## All quick tests

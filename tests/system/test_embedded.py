@@ -210,6 +210,9 @@ async def test_a_file_that_is_no_model_ends_in_a_message(tmp_path: Path) -> None
             pass
 
 
+@pytest.mark.xfail(
+    strict=True, reason="pipeline/asking.py: a server lost near the end of a stage is not noticed"
+)
 def test_a_server_that_is_killed_ends_the_run_with_a_message(
     tmp_path: Path, small_inputs: dict[str, Path], forker: Forker, weights: Path
 ) -> None:
@@ -222,6 +225,7 @@ def test_a_server_that_is_killed_ends_the_run_with_a_message(
     assert command.wait(PATIENCE_SECONDS) == 1
     assert "is lost" in command.output
     assert "Traceback" not in command.output
+    assert not find_runs(out)[0].closed
     assert start(forker, out, small_inputs).wait(PATIENCE_SECONDS) == 0
     assert all(folder.closed for folder in find_runs(out))
 

@@ -19,7 +19,7 @@ def serve(
     model: Annotated[str, typer.Argument(help="A key of `grace models list`.")] = "smollm2-135m",
     *,
     port: Annotated[int, typer.Option(help="Port on the loopback interface; 0: any free one.")] = 0,
-    slots: Annotated[int, typer.Option(min=1, max=32, help="Queries side by side.")] = 4,
+    slots: Annotated[int, typer.Option(min=1, max=32, help="Queries side by side.")] = 1,
     context: Annotated[int, typer.Option(min=128, help="Tokens of prompt and answer.")] = 2048,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0: the idle cores.")] = 0,
     catalogue: Annotated[Path | None, typer.Option(help="A catalogue file of your own.")] = None,

@@ -137,7 +137,7 @@ class LlamaCppClient:
             sequence=raw,
             json_schema=True,
             seed=True,
-            preferred_scoring="sequence",
+            preferred_scoring="trie",
         )
         return ServerIdentity(
             dialect="llamacpp",
@@ -264,8 +264,8 @@ class LlamaCppClient:
                 # Tokens of probability zero are listed with a placeholder by some builds;
                 # only what is a log-probability is taken from the list.
                 if alternative.logprob is not None and _is_logprob(alternative.logprob):
-                    node[alternative.id] = min(0.0, alternative.logprob)
-            node[step.id] = _logprob(step.logprob)
+                    node.setdefault(alternative.id, min(0.0, alternative.logprob))
+            node.setdefault(step.id, _logprob(step.logprob))
 
     async def _complete(
         self, prompt: tuple[int, ...], payload: Mapping[str, JsonValue]

@@ -30,7 +30,9 @@ from grace.serving.embedded import EmbeddedSettings, embedded_server
 from grace.settings import RunSettings
 from grace.studies.prompts import PromptMode
 
-EMBEDDED_SLOTS = 4
+# Tokens are computed one at a time (see `grace.serving.llamacpp_process`): more slots would gain
+# nothing, and split the prompts whose beginnings are shared.
+EMBEDDED_SLOTS = 1
 ENDPOINT_CONCURRENCY = 16
 MAX_EMBEDDED_SLOTS = 32
 

@@ -45,7 +45,7 @@ class EmbeddedSettings:
         port: 0 takes any free port.
     """
 
-    slots: int = 4
+    slots: int = 1
     context: int = 2048
     threads: int = 0
     port: int = 0
@@ -159,7 +159,12 @@ async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> E
     )
     server = EmbeddedServer(
         url=f"http://127.0.0.1:{port}",
-        details={"xllamacpp": version, "cache_type": "f32", "flash_attention": False},
+        details={
+            "xllamacpp": version,
+            "cache_type": "f32",
+            "flash_attention": False,
+            "tokens_at_once": 1,
+        },
         process=process,
         log=log,
     )
