@@ -13,7 +13,7 @@ from rich.console import Console
 from exact.comparison import exact_figures, quantised_figures, reference_scores, token_figures
 from exact.figures import table_of
 from exact.materials import CHAT, COMPLETION, Material, default_material
-from exact.measure import SEQUENCE, TRIE, measure
+from exact.measure import AS_SHIPPED, IN_FP32, SEQUENCE, TRIE, measure
 from exact.reference import Reference
 from exact.weights import fp32_copy, quantised_weights
 from grace.studies.builtin import BUILTIN_STUDIES
@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quantised = quantised_weights()
     fp32 = fp32_copy(quantised)
     lap(f"has {quantised.path.name}, and the same weights in fp32")
-    exact = asyncio.run(measure(fp32, material, (SEQUENCE, TRIE)))
+    exact = asyncio.run(measure(fp32, material, (SEQUENCE, TRIE), IN_FP32))
     lap("has the embedded server's scores in fp32")
-    shipped = asyncio.run(measure(quantised.path, material, None))
+    shipped = asyncio.run(measure(quantised.path, material, None, AS_SHIPPED))
     lap("has the embedded server's scores with the weights as shipped")
     # From the shipped file, so that the fp32 copy is checked as well.
     reference = Reference(quantised.path)

@@ -18,7 +18,11 @@ from grace.serving.embedded import EmbeddedSettings, embedded_server
 from grace.studies.prompts import Prompt, PromptMode, build_prompt
 
 TRIE, SEQUENCE = ScoringMethod.TRIE, ScoringMethod.SEQUENCE
-SETTINGS = EmbeddedSettings(threads=1)
+AS_SHIPPED = EmbeddedSettings(slots=4, threads=1)
+"""As in any run, with slots to ask side by side."""
+
+IN_FP32 = EmbeddedSettings(slots=4, threads=1, tokens_at_once=512)
+"""One token at a time would take four times as long with these weights."""
 
 
 class Form(BaseModel):
@@ -70,7 +74,10 @@ class Measured:
 
 
 async def measure(
-    model: Path, material: Material, methods: Sequence[ScoringMethod] | None
+    model: Path,
+    material: Material,
+    methods: Sequence[ScoringMethod] | None,
+    settings: EmbeddedSettings,
 ) -> Measured:
     """
     Score the material on Grace's embedded server.
@@ -81,9 +88,11 @@ async def measure(
         material: The queries.
 
         methods: How; None for the way that a run would take.
+
+        settings: How the server is run.
     """
     queries = {CHAT: material.chat, COMPLETION: material.completion}
-    async with embedded_server(model, "exact", SETTINGS) as server:
+    async with embedded_server(model, "exact", settings) as server:
         cold: dict[QueryKey, tuple[Form, ...]] = {}
         warm: dict[QueryKey, tuple[Form, ...]] = {}
         for query in material.repeated:
@@ -104,7 +113,7 @@ async def measure(
                 for method in methods or [preferred]
                 for mode, asked in queries.items()
             }
-            together = await _scores(client, material.together, CHAT, preferred, SETTINGS.slots)
+            together = await _scores(client, material.together, CHAT, preferred, settings.slots)
     return Measured(rendered, scores, preferred, cold, warm, together)
 
 

@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--context", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--tokens-at-once", type=int, default=1)
     options = parser.parse_args(arguments)
 
     # A heavy, optional extra: only this process needs it.
@@ -42,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     params.cache_ram_mib = 0
     # A token that is computed alone takes another path through the arithmetic than several at
     # once, and quantised activations turn that rounding into up to 0.3 nats. Which tokens go
-    # together depends on what the cache holds and on who is answered beside: so all go alone.
+    # together depends on what the cache holds and on who is answered beside: by default all go alone.
     # It halves the speed of reading a prompt; a score then depends on nothing but its query.
-    params.n_ubatch = 1
+    params.n_ubatch = options.tokens_at_once
     params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
     params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
