@@ -102,8 +102,8 @@ def test_other_sampling_stops_with_the_field_named(
 def test_another_scoring_method_stops_with_the_field_named(
     unfinished: Unfinished, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert unfinished.again("--scoring", "trie") == 1
-    assert "  asking.scoring: sequence -> trie" in capsys.readouterr().err
+    assert unfinished.again("--scoring", "sequence") == 1
+    assert "  asking.scoring: trie -> sequence" in capsys.readouterr().err
 
 
 def test_a_changed_input_stops_with_the_field_named(
