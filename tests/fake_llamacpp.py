@@ -14,7 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -30,6 +30,14 @@ _PIECE = re.compile(
 )
 _BETS = ("0: $0, 1: $10, 2: $30, 3: $60", "0: $25, 1: $25, 2: $25, 3: $25", "I would not bet.")
 _UTTERANCES = ("It wasn't bad.", "It was amazing.", "It was good.", "What a day!")
+
+
+class Served(Protocol):
+    """What can be served."""
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +256,7 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 
 
 @contextmanager
-def served(server: FakeLlamaCpp) -> Iterator[str]:
+def served(server: Served) -> Iterator[str]:
     """Serve in a thread, so that a command line can run in this one."""
     started: list[str] = []
     ready = threading.Event()
