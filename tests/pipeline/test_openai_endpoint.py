@@ -81,10 +81,6 @@ def test_experiment_2_is_refused_with_what_it_needs_and_experiment_1_is_kept(
     assert (folder.experiment, folder.closed) == ("exp1", True)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pipeline/connection.py:_endpoint_client gives the transport no key_variable",
-)
 @pytest.mark.parametrize("held", [None, "wrong"])
 def test_a_missing_or_wrong_key_names_the_variable_and_never_the_key(
     server: TextServer,

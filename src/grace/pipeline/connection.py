@@ -219,7 +219,12 @@ async def _endpoint_client(
     key = os.environ.get(variable)
     if own and spec.api_key_env and not key:
         raise UsageError(f"{spec.key} needs a key: set the environment variable {spec.api_key_env}")
-    transport = Transport(address, api_key=key, connections=max(64, settings.concurrency or 0))
+    transport = Transport(
+        address,
+        api_key=key,
+        key_variable=variable,
+        connections=max(64, settings.concurrency or 0),
+    )
     try:
         dialect = settings.server if not own and settings.server != "auto" else None
         if dialect is None:
