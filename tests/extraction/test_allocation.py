@@ -291,6 +291,18 @@ def test_a_bet_cut_off_after_its_dollar_sign_is_not_stated() -> None:
     assert read_allocation("0: $10\n1: $20\n2: $30\n3: $", 3).bets == (10, 20, 30, None)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "So, 3 * 17 = 51.\n\nThis is the number that is left. \n- 1 = 1\n\nBut 3 * 17",
+        "2 = 2 and 3 = 3, so it adds up.",
+        "Step 3: 17 coins are left.",
+    ],
+)
+def test_sums_and_counts_are_no_bets(text: str) -> None:
+    assert read_allocation(text, 3).bets == (None,) * 4
+
+
 def test_four_amounts_without_states_are_nobodys() -> None:
     allocation = read_allocation("$10, $20, $30, $40", 3)
     assert allocation.bets == (None,) * 4

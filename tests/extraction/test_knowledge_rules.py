@@ -199,6 +199,8 @@ STANCES: list[tuple[str, str | None]] = [
     ("I think Omar does not know exactly how many. The answer is either yes or no.", "no"),
     ('No. A better answer is: "Yes". You cannot say that Ida knows exactly how many.', "uncertain"),
     ("No, no, no.", "no"),
+    ("I think Ida knows exactly how many of the keys fit.", "yes"),
+    ("No, I think Ida knows exactly how many of the keys fit.", None),
     ("Yes.\nDo you think she is right?\nAnswer: No\nDo you think so?\nAnswer: Yes", "yes"),
 ]
 

@@ -88,6 +88,8 @@ def read_allocation(response: str, n_items: int) -> Allocation:
     if not found:
         return Allocation(tuple(None for _ in states), (_nothing_found(text),))
     run, later = _final(text, found, n_items)
+    if not _is_about_bets(run, n_items):
+        return Allocation(tuple(None for _ in states), (_nothing_found(text),))
     bets = dict(run.bets)
     reasons = {
         state: statement.reason
@@ -114,6 +116,12 @@ def read_allocation(response: str, n_items: int) -> Allocation:
         if statement.amount is not None and bets.get(state) not in (None, statement.amount)
     ]
     return Allocation(tuple(stated), tuple(dict.fromkeys(problems)))
+
+
+def _is_about_bets(run: _Run, n_items: int) -> bool:
+    """Whether bare numbers are an allocation, rather than a sum such as 1 = 1 or a count."""
+    marked = any(statement.marked for statement in run.statements)
+    return marked or run.is_exact or len(run.bets) >= n_items
 
 
 def _nothing_found(text: str) -> str:

@@ -58,6 +58,8 @@ class Statement:
         begins_line: Whether a line of the text begins with it.
 
         in_parentheses: Whether it stands inside parentheses.
+
+        marked: Whether the amount has a currency sign, a unit, or words of betting.
     """
 
     start: int
@@ -69,6 +71,7 @@ class Statement:
     rest: bool = False
     begins_line: bool = False
     in_parentheses: bool = False
+    marked: bool = True
 
 
 _Found = tuple[list[Statement], int]
@@ -129,6 +132,7 @@ class _Rules:
             rest=rest,
             begins_line=before.kind in ("newline", "end"),
             in_parentheses=at(after - 1).depth > 0,
+            marked=amount.marked,
         )
         return [statement], after
 

@@ -87,7 +87,10 @@ _NEGATED = re.compile(
     r"(?: [a-z]{1,12})? (?:not (?:certain|sure)|uncertain|unsure)(?= (?:of |about )?(?:exactly"
     r"|how many|the exact)))\b"
 )
-_WRITER = re.compile(r"\b(?:i|we|you|one)(?: [a-z]{1,12}){0,2} ?$")
+_WRITER = re.compile(
+    r"\b(?:i|we|you|one)(?! (?:think|believe|guess|suppose|suspect|assume|(?:would|'d) say)\b)"
+    r"(?: [a-z]{1,12}){0,2} ?$"
+)
 _ONLY = re.compile(rf"\bonly{_FEW}{_KNOW}|{_KNOW} only\b|\bnot only{_KNOW}")
 _NEUTRAL = re.compile(
     rf"\b(?:if|whether|unless|until|once|for|in order|without|before|how|what){_GAP}{_KNOW}"

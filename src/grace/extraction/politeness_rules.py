@@ -164,6 +164,9 @@ def _utterance(text: str) -> tuple[str | None, str | None, str]:
             None,
             "the text states none of terrible, bad, good and amazing after was or wasn't",
         )
+    named = _FRAME_AND_WORD.search(text)
+    if named is not None:
+        return None, None, f"the text names {named.group()!r}, but not as what the speaker says"
     return None, None, "the text states no utterance with was or wasn't"
 
 
