@@ -75,7 +75,7 @@ def raises(*errors: GraceError) -> Call:
     return call
 
 
-def always(error: GraceError) -> Call:
+def always(error: Exception) -> Call:
     async def call() -> Mapping[str, JsonValue]:
         raise error
 
@@ -172,7 +172,7 @@ async def test_a_query_that_never_recovers_is_recorded_only_when_the_stage_is_ov
         4,
     )
     assert journal(tmp_path) == {}
-    one.close()
+    await one.close(raises())
     assert journal(tmp_path) == {KEYS[0]: record}
     assert (one.counts.answered, one.counts.failed, one.counts.not_asked) == (0, 1, 39)
 
@@ -188,6 +188,36 @@ async def test_after_so_many_lost_queries_in_a_row_the_server_counts_as_lost(
         await one.ask(KEYS[2], "prior", gone)
     # Nothing is recorded: after a restart of the server, all are asked again.
     assert journal(tmp_path) == {}
+
+
+@pytest.mark.parametrize("error", [QueryRejected("too long"), BadReply("nonsense"), None])
+async def test_queries_that_fail_last_are_recorded_if_the_server_still_lives(
+    writer: JournalWriter, tmp_path: Path, error: GraceError | None
+) -> None:
+    one = asker(writer)
+    record = await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
+    await one.close(raises() if error is None else always(error))
+    assert journal(tmp_path) == {KEYS[0]: record}
+
+
+async def test_a_server_that_gives_no_sign_of_life_at_the_end_is_lost(
+    writer: JournalWriter, tmp_path: Path
+) -> None:
+    one = asker(writer)
+    await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
+    with pytest.raises(ServerUnavailable, match="still gone"):
+        await one.close(always(ServerUnavailable("still gone")))
+    assert journal(tmp_path) == {}
+
+
+async def test_no_sign_of_life_is_asked_for_if_the_last_query_was_answered(
+    writer: JournalWriter, tmp_path: Path
+) -> None:
+    one = asker(writer)
+    await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
+    await one.ask(KEYS[1], "prior", raises())
+    await one.close(always(AssertionError("was asked")))
+    assert len(journal(tmp_path)) == 2
 
 
 async def test_an_answer_in_between_shows_that_the_server_lives(writer: JournalWriter) -> None:
@@ -211,7 +241,7 @@ async def test_a_query_that_failed_for_a_lost_server_is_asked_again(
 ) -> None:
     one = asker(writer)
     lost = await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
-    one.close()
+    await one.close(raises())
     again = asker(writer, {lost.key: lost})
     assert again.counts.not_asked == 40
     assert (await again.ask(KEYS[0], "prior", raises())).status == "answered"

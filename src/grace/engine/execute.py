@@ -128,8 +128,27 @@ class Asker:
         self._in_flight.pop(key, None)
         return self.records[key]
 
-    def close(self) -> None:
-        """Write down the queries that the server never answered, once the stage is over."""
+    async def close(self, sign_of_life: Callable[[], Awaitable[object]]) -> None:
+        """
+        Write down the queries that the server never answered, once the stage is over.
+
+        Args:
+            sign_of_life: Asks the server for something small. It is called if the
+                last queries to end were all without an answer: they may be too few
+                to show that the server is lost.
+
+        Raises:
+            ServerUnavailable: The server is lost. Nothing is recorded for the
+                queries that it never answered.
+        """
+        if self._unavailable_in_a_row:
+            try:
+                await sign_of_life()
+            except ServerUnavailable:
+                raise
+            except InferenceError:
+                # A refusal or an odd reply is a sign of life: the queries failed on their own.
+                pass
         for record in self._unavailable:
             self._writer.append(record)
         self._unavailable.clear()

@@ -5,8 +5,8 @@ Each continues where the journal ends.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from grace.engine.execute import Asker, RetryPolicy, run_workers
@@ -16,10 +16,13 @@ from grace.engine.respond import Respondent
 from grace.engine.score import Scorer, ScoringMethod
 from grace.extraction.extract import OpenExtraction, RowText, plan_extraction
 from grace.extraction.model_extractor import ModelExtractor
+from grace.inference.client import GenerationRequest, Sampling
 from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
 from grace.pipeline.stages import Stage
 from grace.runs.tables import ANSWERED, row_responses
+from grace.studies.probes import Turn
+from grace.studies.prompts import PromptMode, build_prompt
 from grace.studies.study import Study
 
 _U = TypeVar("_U")
@@ -43,7 +46,8 @@ async def respond(cell: Cell, connection: Connection) -> None:
     )
     for plan in cell.response_plans():
         name = f"{plan.trials.study.key} responses"
-        with _asking(cell, Stage.RESPOND, name, plan.query_keys) as asker:
+        sign = _sign_of_life(connection, cell.use.mode)
+        async with _asking(cell, Stage.RESPOND, name, plan.query_keys, sign) as asker:
             pending = [
                 dialogue
                 for dialogue in plan.dialogues
@@ -73,9 +77,9 @@ async def extract(cell: Cell, connection: Connection) -> None:
         todo = plan_extraction(
             study, row_texts(plan, records), choice.name, rules_first=choice.rules_first
         )
-        with _asking(
-            cell, Stage.EXTRACT, f"{study.key} extraction", [one.key for one in todo]
-        ) as asker:
+        name = f"{study.key} extraction"
+        sign = _sign_of_life(connection, choice.mode)
+        async with _asking(cell, Stage.EXTRACT, name, [one.key for one in todo], sign) as asker:
             pending = [one for one in todo if one.key not in asker.records]
 
             async def work(one: OpenExtraction, asker: Asker = asker, study: Study = study) -> None:
@@ -98,7 +102,8 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
     scorer = Scorer(connection.client, cell.use.mode, method, cell.use.answer_prefix)
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
-        with _asking(cell, Stage.SCORE, name, plan.query_keys) as asker:
+        sign = _sign_of_life(connection, cell.use.mode)
+        async with _asking(cell, Stage.SCORE, name, plan.query_keys, sign) as asker:
             pending = [query for query in plan.queries if query.key not in asker.records]
 
             async def work(query: ScoreQuery, asker: Asker = asker) -> None:
@@ -117,8 +122,14 @@ def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[Ro
     return texts
 
 
-@contextmanager
-def _asking(cell: Cell, stage: Stage, name: str, keys: Sequence[QueryKey]) -> Iterator[Asker]:
+@asynccontextmanager
+async def _asking(
+    cell: Cell,
+    stage: Stage,
+    name: str,
+    keys: Sequence[QueryKey],
+    sign_of_life: Callable[[], Awaitable[object]],
+) -> AsyncIterator[Asker]:
     records = cell.records()
     if cell.settings.retry_failed:
         records = {key: record for key, record in records.items() if record.status == ANSWERED}
@@ -128,10 +139,21 @@ def _asking(cell: Cell, stage: Stage, name: str, keys: Sequence[QueryKey]) -> It
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)
         yield asker
-        asker.close()
+        await asker.close(sign_of_life)
     cell.hook.stage_finished(name, asker.counts)
     spent = time.monotonic() - started
     cell.seconds[stage] = round(cell.seconds.get(stage, 0.0) + spent, 3)
+
+
+def _sign_of_life(connection: Connection, mode: PromptMode) -> Callable[[], Awaitable[object]]:
+    """Return a call that asks the server for one token."""
+    request = GenerationRequest(
+        prompt=build_prompt([Turn(question="Are you there?")], [], mode),
+        sampling=Sampling(temperature=0),
+        max_tokens=1,
+        seed=0,
+    )
+    return lambda: connection.client.generate(request)
 
 
 async def _work_off(
