@@ -110,6 +110,9 @@ class ScreenHook:
         else:
             err.print(f"{name}: attempt {attempt} after: {reason}", markup=False)
 
+    def pace_changed(self, name: str, requests: int, queries: int) -> None:
+        """Show nothing: the manifest has the final figures."""
+
     def stage_finished(self, name: str, counts: StageCounts) -> None:
         """Print how the stage ended, in a log."""
         if not err.is_terminal:

@@ -6,8 +6,9 @@ its queries through `Asker.ask`, and writes how each query ended.
 """
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -17,12 +18,17 @@ from pydantic import JsonValue
 
 from grace.engine.events import RunHook, StageCounts, StopFlag
 from grace.engine.journal import JournalWriter, Record
+from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
 from grace.errors import InferenceError, ScoringError, ServerUnavailable
 
 _U = TypeVar("_U")
 
+_Call = Callable[[], Awaitable[Mapping[str, JsonValue]]]
+
 TRANSIENT = ServerUnavailable.__name__
+
+_NAP_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class Asker:
 
         policy: Retries.
 
+        pace: Hears how requests end.
+
         give_up_after: Queries in a row that may exhaust their retries before
             the server counts as lost and the run stops.
     """
@@ -79,6 +87,7 @@ class Asker:
         writer: JournalWriter,
         hook: RunHook,
         policy: RetryPolicy,
+        pace: Pace,
         give_up_after: int = 8,
     ) -> None:
         self.name = name
@@ -93,6 +102,8 @@ class Asker:
         self._writer = writer
         self._hook = hook
         self._policy = policy
+        self.pace = pace
+        self.retries = 0
         self._give_up_after = give_up_after
         self._unavailable: list[Record] = []
         self._unavailable_in_a_row = 0
@@ -104,9 +115,7 @@ class Asker:
         answered = sum(record.status == "answered" for record in self.records.values())
         return StageCounts(self._planned, answered, len(self.records) - answered)
 
-    async def ask(
-        self, key: QueryKey, probe: str, call: Callable[[], Awaitable[Mapping[str, JsonValue]]]
-    ) -> Record:
+    async def ask(self, key: QueryKey, probe: str, call: _Call) -> Record:
         """
         Return the record of a query, asking it if it was not finished before.
 
@@ -153,32 +162,16 @@ class Asker:
             self._writer.append(record)
         self._unavailable.clear()
 
-    async def _ask_now(
-        self, key: QueryKey, probe: str, call: Callable[[], Awaitable[Mapping[str, JsonValue]]]
-    ) -> Record:
+    async def _ask_now(self, key: QueryKey, probe: str, call: _Call) -> Record:
         started = time.monotonic()
-        attempts = 0
+        attempts = 1
         value: Mapping[str, JsonValue] = {}
         failure: InferenceError | ScoringError | None = None
         try:
-            async for attempt in stamina.retry_context(
-                on=_wait_for,
-                attempts=self._policy.attempts,
-                timeout=self._policy.timeout_seconds,
-                wait_initial=self._policy.wait_seconds,
-                wait_max=self._policy.wait_max_seconds,
-                wait_jitter=self._policy.wait_seconds,
-            ):
-                with attempt:
-                    attempts = attempt.num
-                    if failure is not None:
-                        self._hook.query_retried(self.name, str(failure), attempts)
-                    try:
-                        value = await call()
-                    except ServerUnavailable as error:
-                        failure = error
-                        raise
-            failure = None
+            # Nearly all queries are answered at once: only the others pay for a retry's machinery.
+            value = await self._attempt(call)
+        except ServerUnavailable as error:
+            attempts, value, failure = await self._ask_again(call, error)
         except (InferenceError, ScoringError) as error:
             failure = error
         record = Record(
@@ -204,6 +197,46 @@ class Asker:
         self._hook.query_finished(self.name, record)
         return record
 
+    async def _attempt(self, call: _Call) -> Mapping[str, JsonValue]:
+        sent_at = self.pace.now()
+        try:
+            value = await call()
+        except ServerUnavailable as error:
+            self.pace.refused(sent_at, error.retry_after_seconds)
+            raise
+        self.pace.answered()
+        return value
+
+    async def _ask_again(
+        self, call: _Call, first: ServerUnavailable
+    ) -> tuple[int, Mapping[str, JsonValue], InferenceError | ScoringError | None]:
+        """Return how many attempts were made in all, and the answer or why there is none."""
+        attempts = 0
+        failure: ServerUnavailable = first
+        try:
+            async for attempt in stamina.retry_context(
+                on=_wait_for,
+                attempts=self._policy.attempts,
+                timeout=self._policy.timeout_seconds,
+                wait_initial=self._policy.wait_seconds,
+                wait_max=self._policy.wait_max_seconds,
+                wait_jitter=self._policy.wait_seconds,
+            ):
+                with attempt:
+                    attempts = attempt.num
+                    if attempts == 1:
+                        raise first
+                    self.retries += 1
+                    self._hook.query_retried(self.name, str(failure), attempts)
+                    try:
+                        return attempts, await self._attempt(call), None
+                    except ServerUnavailable as error:
+                        failure = error
+                        raise
+        except (InferenceError, ScoringError) as error:
+            return attempts, {}, error
+        raise AssertionError("a retry ends with an answer or an error")
+
 
 def _wait_for(error: Exception) -> bool | float:
     if not isinstance(error, ServerUnavailable):
@@ -214,30 +247,54 @@ def _wait_for(error: Exception) -> bool | float:
 
 async def run_workers(
     units: Iterable[_U],
-    work: Callable[[_U], Awaitable[None]],
+    work: Callable[[Sequence[_U]], Awaitable[None]],
     *,
-    concurrency: int,
+    pace: Pace,
     stop: StopFlag,
 ) -> None:
     """
-    Work off all units, at most *concurrency* at a time, until done or stopped.
+    Work off all units, as many at a time as the pace allows, until done or stopped.
+
+    Args:
+        units: What is to be done.
+
+        work: Does some of it: as many neighbours as fit into one request.
+
+        pace: How many requests at a time, and how many units in each.
+
+        stop: Ends it when it is set; what is in work is finished.
 
     Raises:
         GraceError: What a unit raised; the others are cancelled.
     """
     pending = iter(units)
+    ended = asyncio.Event()
+    in_work = 0
 
-    async def worker() -> None:
-        # All workers draw from one iterator: a unit is begun only when a slot is free.
-        for unit in pending:
-            if stop.requested:
-                return
-            await work(unit)
+    async def finish(batch: Sequence[_U]) -> None:
+        nonlocal in_work
+        try:
+            await work(batch)
+        finally:
+            in_work -= 1
+            ended.set()
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(worker())
+            while not stop.requested:
+                if in_work >= pace.limit:
+                    ended.clear()
+                    await ended.wait()
+                elif (pause := pace.wait_seconds()) > 0:
+                    # Short naps: a stop need not wait for the server's patience.
+                    await asyncio.sleep(min(pause, _NAP_SECONDS))
+                else:
+                    # Units are begun only when a slot is free.
+                    batch = tuple(itertools.islice(pending, pace.size))
+                    if not batch:
+                        break
+                    in_work += 1
+                    group.create_task(finish(batch))
     except BaseExceptionGroup as group_error:
         # Siblings fail for the same reason; the first one is the story.
         raise group_error.exceptions[0] from group_error

@@ -12,6 +12,7 @@ The server ignores `echo` and `prompt_logprobs` without a word: neither is used.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -163,6 +164,10 @@ class LlamaCppClient:
         else:
             text = prompt.text
         return Rendered(text=text, token_ids=await self.encode(text))
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Render without the answer prefix."""
+        return (await self.render(replace(prompt, answer_prefix=""))).token_ids
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Encode; a BOS that the template wrote already is not doubled."""

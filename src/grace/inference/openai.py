@@ -11,6 +11,7 @@ Written against DeepSeek's API reference as quoted in public threads (it takes
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import JsonValue
@@ -102,6 +103,10 @@ class OpenAiClient:
     async def render(self, prompt: Prompt) -> Rendered:
         """Refuse: the server does not show what its model sees."""
         raise _no_tokens()
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Render without the answer prefix."""
+        return (await self.render(replace(prompt, answer_prefix=""))).token_ids
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Refuse: the server has no tokenizer to ask."""

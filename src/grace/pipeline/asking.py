@@ -4,13 +4,17 @@ The stages of a cell that ask a model: respond, extract, score.
 Each continues where the journal ends.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from pydantic import JsonValue
+
 from grace.engine.execute import Asker, RetryPolicy, run_workers
 from grace.engine.journal import JournalWriter, Record
+from grace.engine.pace import Pace
 from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScoreQuery
 from grace.engine.respond import Respondent
 from grace.engine.score import Scorer, ScoringMethod
@@ -26,6 +30,9 @@ from grace.studies.prompts import PromptMode, build_prompt
 from grace.studies.study import Study
 
 _U = TypeVar("_U")
+
+MOST_QUERIES_TOGETHER = 16
+"""Most queries in one request: some hundred prompts, after which larger ones gain little."""
 
 
 class Stopped(Exception):
@@ -46,18 +53,19 @@ async def respond(cell: Cell, connection: Connection) -> None:
     )
     for plan in cell.response_plans():
         name = f"{plan.trials.study.key} responses"
-        sign = _sign_of_life(connection, cell.use.mode)
-        async with _asking(cell, Stage.RESPOND, name, plan.query_keys, sign) as asker:
+        asking = _asking(cell, Stage.RESPOND, name, plan.query_keys, connection, cell.use.mode)
+        async with asking as asker:
             pending = [
                 dialogue
                 for dialogue in plan.dialogues
                 if any(query.key not in asker.records for query in dialogue.queries)
             ]
 
-            async def work(dialogue: Dialogue, asker: Asker = asker) -> None:
-                await respondent.hold(dialogue, asker, cell.stop)
+            async def work(batch: Sequence[Dialogue], asker: Asker = asker) -> None:
+                for dialogue in batch:
+                    await respondent.hold(dialogue, asker, cell.stop)
 
-            await _work_off(cell, asker, pending, work, connection.concurrency)
+            await _work_off(cell, asker, pending, work)
 
 
 async def extract(cell: Cell, connection: Connection) -> None:
@@ -78,16 +86,22 @@ async def extract(cell: Cell, connection: Connection) -> None:
             study, row_texts(plan, records), choice.name, rules_first=choice.rules_first
         )
         name = f"{study.key} extraction"
-        sign = _sign_of_life(connection, choice.mode)
-        async with _asking(cell, Stage.EXTRACT, name, [one.key for one in todo], sign) as asker:
+        keys = [one.key for one in todo]
+        asking = _asking(cell, Stage.EXTRACT, name, keys, connection, choice.mode)
+        async with asking as asker:
             pending = [one for one in todo if one.key not in asker.records]
 
-            async def work(one: OpenExtraction, asker: Asker = asker, study: Study = study) -> None:
-                await asker.ask(
-                    one.key, "extraction", lambda: extractor.extract(study, one.responses)
-                )
+            async def work(
+                batch: Sequence[OpenExtraction], asker: Asker = asker, study: Study = study
+            ) -> None:
+                for one in batch:
 
-            await _work_off(cell, asker, pending, work, connection.concurrency)
+                    async def call(one: OpenExtraction = one) -> Mapping[str, JsonValue]:
+                        return await extractor.extract(study, one.responses)
+
+                    await asker.ask(one.key, "extraction", call)
+
+            await _work_off(cell, asker, pending, work)
 
 
 async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> None:
@@ -102,14 +116,40 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
     scorer = Scorer(connection.client, cell.use.mode, method, cell.use.answer_prefix)
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
-        sign = _sign_of_life(connection, cell.use.mode)
-        async with _asking(cell, Stage.SCORE, name, plan.query_keys, sign) as asker:
+        largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
+        asking = _asking(
+            cell, Stage.SCORE, name, plan.query_keys, connection, cell.use.mode, largest
+        )
+        async with asking as asker:
             pending = [query for query in plan.queries if query.key not in asker.records]
 
-            async def work(query: ScoreQuery, asker: Asker = asker) -> None:
-                await asker.ask(query.key, query.probe.name, lambda: scorer.score(query))
+            async def work(batch: Sequence[ScoreQuery], asker: Asker = asker) -> None:
+                await score_together(scorer, asker, batch)
 
-            await _work_off(cell, asker, pending, work, connection.concurrency)
+            await _work_off(cell, asker, pending, work)
+
+
+async def score_together(scorer: Scorer, asker: Asker, batch: Sequence[ScoreQuery]) -> None:
+    """
+    Ask for several distributions in few requests; each is a query of its own.
+
+    Raises:
+        ServerUnavailable: See `Asker.ask`.
+    """
+    gathering = scorer.gathering(len(batch), asker.pace.too_large)
+
+    async def one(member: int, query: ScoreQuery) -> None:
+        async def call() -> Mapping[str, JsonValue]:
+            try:
+                return await scorer.score(query, gathering.questions_of(member))
+            finally:
+                gathering.leave(member)
+
+        await asker.ask(query.key, query.probe.name, call)
+
+    async with asyncio.TaskGroup() as group:
+        for member, query in enumerate(batch):
+            group.create_task(one(member, query))
 
 
 def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[RowText]:
@@ -128,18 +168,26 @@ async def _asking(
     stage: Stage,
     name: str,
     keys: Sequence[QueryKey],
-    sign_of_life: Callable[[], Awaitable[object]],
+    connection: Connection,
+    mode: PromptMode,
+    largest: int = 1,
 ) -> AsyncIterator[Asker]:
     records = cell.records()
     if cell.settings.retry_failed:
         records = {key: record for key, record in records.items() if record.status == ANSWERED}
     started = time.monotonic()
+    pace = Pace(
+        connection.concurrency,
+        largest,
+        adaptive=connection.adaptive,
+        on_change=lambda requests, queries: cell.hook.pace_changed(name, requests, queries),
+    )
     with JournalWriter(cell.folder.journal, stage) as writer:
-        asker = Asker(name, stage, records, keys, writer, cell.hook, RetryPolicy())
+        asker = Asker(name, stage, records, keys, writer, cell.hook, RetryPolicy(), pace)
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)
         yield asker
-        await asker.close(sign_of_life)
+        await asker.close(_sign_of_life(connection, mode))
     cell.hook.stage_finished(name, asker.counts)
     spent = time.monotonic() - started
     cell.seconds[stage] = round(cell.seconds.get(stage, 0.0) + spent, 3)
@@ -160,9 +208,8 @@ async def _work_off(
     cell: Cell,
     asker: Asker,
     pending: Sequence[_U],
-    work: Callable[[_U], Awaitable[None]],
-    concurrency: int,
+    work: Callable[[Sequence[_U]], Awaitable[None]],
 ) -> None:
-    await run_workers(pending, work, concurrency=concurrency, stop=cell.stop)
+    await run_workers(pending, work, pace=asker.pace, stop=cell.stop)
     if cell.stop.requested and asker.counts.not_asked:
         raise Stopped

@@ -74,12 +74,15 @@ class Connection:
 
         server: Who answered.
 
-        concurrency: How many queries suit this server at a time.
+        concurrency: Most requests at a time.
+
+        adaptive: Whether fewer may suit the server better.
     """
 
     client: InferenceClient
     server: ServerIdentity
     concurrency: int
+    adaptive: bool = False
 
 
 TOY = ModelUse(
@@ -197,7 +200,9 @@ async def connect_model(
         client = await _endpoint_client(spec, settings, address, own=endpoint is None)
         try:
             server = await client.connect()
-            yield Connection(client, server, settings.concurrency or ENDPOINT_CONCURRENCY)
+            yield Connection(
+                client, server, settings.concurrency or ENDPOINT_CONCURRENCY, adaptive=True
+            )
         finally:
             await client.aclose()
         return
