@@ -76,6 +76,10 @@ class Asker:
 
         give_up_after: Queries in a row that may exhaust their retries before
             the server counts as lost and the run stops.
+
+        remember: Whether answers are kept in memory, because later turns need
+            them or a query may be asked for twice. Otherwise memory stays the
+            same, however many queries there are.
     """
 
     def __init__(
@@ -89,21 +93,26 @@ class Asker:
         policy: RetryPolicy,
         pace: Pace,
         give_up_after: int = 8,
+        *,
+        remember: bool = True,
     ) -> None:
         self.name = name
         self.stage = stage
         keys = frozenset(planned)
-        self.records: dict[QueryKey, Record] = {
-            key: record
-            for key, record in finished.items()
-            if key in keys and record.error_type != TRANSIENT
+        held = {key: finished[key] for key in keys if key in finished}
+        self.records = {
+            key: record for key, record in held.items() if record.error_type != TRANSIENT
         }
+        self._remember = remember
         self._planned = len(keys)
+        self._answered = sum(record.status == "answered" for record in self.records.values())
+        self._failed = len(self.records) - self._answered
         self._writer = writer
         self._hook = hook
         self._policy = policy
         self.pace = pace
         self.retries = 0
+        self.asked = 0
         self._give_up_after = give_up_after
         self._unavailable: list[Record] = []
         self._unavailable_in_a_row = 0
@@ -112,8 +121,11 @@ class Asker:
     @property
     def counts(self) -> StageCounts:
         """How the stage stands."""
-        answered = sum(record.status == "answered" for record in self.records.values())
-        return StageCounts(self._planned, answered, len(self.records) - answered)
+        return StageCounts(self._planned, self._answered, self._failed)
+
+    def is_finished(self, key: QueryKey) -> bool:
+        """Whether a query has its answer, or has failed for good."""
+        return key in self.records
 
     async def ask(self, key: QueryKey, probe: str, call: _Call) -> Record:
         """
@@ -132,10 +144,13 @@ class Asker:
         """
         # Dialogues may share their first turns: the second one waits for the first one's answer.
         async with self._in_flight.setdefault(key, asyncio.Lock()):
-            if key not in self.records:
-                self.records[key] = await self._ask_now(key, probe, call)
+            record = self.records.get(key)
+            if record is None:
+                record = await self._ask_now(key, probe, call)
+                if self._remember:
+                    self.records[key] = record
         self._in_flight.pop(key, None)
-        return self.records[key]
+        return record
 
     async def close(self, sign_of_life: Callable[[], Awaitable[object]]) -> None:
         """
@@ -194,6 +209,9 @@ class Asker:
         else:
             self._unavailable_in_a_row = 0
             self._writer.append(record)
+        self.asked += 1
+        self._answered += record.status == "answered"
+        self._failed += record.status == "failed"
         self._hook.query_finished(self.name, record)
         return record
 
@@ -297,4 +315,7 @@ async def run_workers(
                     group.create_task(finish(batch))
     except BaseExceptionGroup as group_error:
         # Siblings fail for the same reason; the first one is the story.
-        raise group_error.exceptions[0] from group_error
+        first: BaseException = group_error
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group_error

@@ -119,8 +119,7 @@ class Scorer:
 
             ScoringError: The set cannot be scored exactly after this prompt.
         """
-        prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
-        prompt_ids, candidates = await self._encode(query.probe, prompt)
+        prompt, prompt_ids, candidates = await self.encode(query)
         continuations = [form.token_ids for form in candidates.forms]
         if self._method is ScoringMethod.SEQUENCE:
             logprobs = await self._client.sequence_logprobs(prompt_ids, continuations)
@@ -145,10 +144,17 @@ class Scorer:
             "prompt_tokens": len(prompt_ids),
         }
 
-    async def _encode(
-        self, probe: CandidateProbe, prompt: Prompt
-    ) -> tuple[tuple[int, ...], CandidateSet]:
-        """Return a prompt's ids, and a probe's answers as they are cut after it."""
+    async def encode(self, query: ScoreQuery) -> tuple[Prompt, tuple[int, ...], CandidateSet]:
+        """
+        Return a query's prompt, its token ids, and the answers as they are cut after it.
+
+        Raises:
+            InferenceError: The server did not answer.
+
+            ScoringError: The set cannot be scored exactly after this prompt.
+        """
+        probe = query.probe
+        prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
         header = await self._generation_header()
         # Whole sequences may have to be sent as text, which only `render` gets to see.
         trie = self._method is ScoringMethod.TRIE
@@ -159,13 +165,13 @@ class Scorer:
             bare, whole = self._bare_header_ids, self._header_ids
             ids = await self._client.prompt_tokens(replace(prompt, answer_prefix=""))
             if ids[-len(bare) :] == bare:
-                return (*ids, *whole[len(bare) :]), self._after_header[probe]
+                return prompt, (*ids, *whole[len(bare) :]), self._after_header[probe]
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(probe, prompt, rendered)
         ids = self._header_ids
         if header and rendered.text.endswith(header) and rendered.token_ids[-len(ids) :] == ids:
             self._after_header[probe] = candidates
-        return rendered.token_ids, candidates
+        return prompt, rendered.token_ids, candidates
 
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered

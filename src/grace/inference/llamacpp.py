@@ -79,6 +79,10 @@ class _Step(BaseModel):
     top_logprobs: list[_Alternative] = []
 
 
+class _Timings(BaseModel):
+    cache_n: int | None = None
+
+
 class _Completion(BaseModel):
     content: str
     tokens: list[int] = []
@@ -86,6 +90,7 @@ class _Completion(BaseModel):
     tokens_predicted: int
     tokens_evaluated: int
     completion_probabilities: list[_Step] = []
+    timings: _Timings | None = None
 
 
 def _parse(kind: type[_M], reply: JsonValue, path: str) -> _M:
@@ -287,7 +292,14 @@ class LlamaCppClient:
             "/completion",
             {"prompt": list(prompt), "cache_prompt": True, "id_slot": slot, **payload},
         )
-        return _parse(_Completion, reply, "/completion")
+        completion = _parse(_Completion, reply, "/completion")
+        self._transport.usage.add(
+            prompts=1,
+            prompt_tokens=len(prompt),
+            generated_tokens=completion.tokens_predicted,
+            cached_tokens=completion.timings.cache_n if completion.timings else None,
+        )
+        return completion
 
     async def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
         reply = await self._transport.post(

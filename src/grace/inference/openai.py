@@ -29,6 +29,7 @@ from grace.inference.reply import (
     ModelCards,
     chat_generation,
     choose_model,
+    counted,
     parse,
     text_generation,
 )
@@ -132,6 +133,7 @@ class OpenAiClient:
             path = f"{self._root}/completions"
             payload["prompt"] = request.prompt.text
             generation = text_generation(await self._transport.post(path, payload), path)
+        counted(generation, self._transport.usage)
         if not generation.text.strip() and generation.finish_reason == "stop":
             raise ServerUnavailable(f"{self._transport.base_url}{path}: empty content")
         return generation

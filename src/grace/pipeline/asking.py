@@ -6,16 +6,23 @@ Each continues where the journal ends.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from pydantic import JsonValue
 
 from grace.engine.execute import Asker, RetryPolicy, run_workers
+from grace.engine.forecast import (
+    MOST_QUERIES_TOGETHER,
+    Forecast,
+    estimated,
+    forecast_responses,
+    forecast_scores,
+)
 from grace.engine.journal import JournalWriter, Record
 from grace.engine.pace import Pace
-from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScoreQuery
+from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScorePlan, ScoreQuery
 from grace.engine.respond import Respondent
 from grace.engine.score import Scorer, ScoringMethod
 from grace.extraction.extract import OpenExtraction, RowText, plan_extraction
@@ -23,6 +30,7 @@ from grace.extraction.model_extractor import ModelExtractor
 from grace.inference.client import GenerationRequest, Sampling
 from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
+from grace.pipeline.meter import Meter
 from grace.pipeline.stages import Stage
 from grace.runs.tables import ANSWERED, row_responses
 from grace.studies.probes import Turn
@@ -30,9 +38,6 @@ from grace.studies.prompts import PromptMode, build_prompt
 from grace.studies.study import Study
 
 _U = TypeVar("_U")
-
-MOST_QUERIES_TOGETHER = 16
-"""Most queries in one request: some hundred prompts, after which larger ones gain little."""
 
 
 class Stopped(Exception):
@@ -53,13 +58,31 @@ async def respond(cell: Cell, connection: Connection) -> None:
     )
     for plan in cell.response_plans():
         name = f"{plan.trials.study.key} responses"
-        asking = _asking(cell, Stage.RESPOND, name, plan.query_keys, connection, cell.use.mode)
-        async with asking as asker:
-            pending = [
+
+        def expected(asker: Asker, block_size: int, plan: ResponsePlan = plan) -> Forecast:
+            todo = (
                 dialogue
                 for dialogue in plan.dialogues
-                if any(query.key not in asker.records for query in dialogue.queries)
-            ]
+                if not all(asker.is_finished(query.key) for query in dialogue.queries)
+            )
+            dialect = connection.server.dialect
+            return forecast_responses(todo, cell.use.mode, dialect, block_size=block_size)
+
+        asking = _asking(
+            cell,
+            Stage.RESPOND,
+            name,
+            plan.query_keys,
+            connection,
+            cell.use.mode,
+            forecast=expected,
+        )
+        async with asking as asker:
+            pending = (
+                dialogue
+                for dialogue in plan.dialogues
+                if not all(asker.is_finished(query.key) for query in dialogue.queries)
+            )
 
             async def work(batch: Sequence[Dialogue], asker: Asker = asker) -> None:
                 for dialogue in batch:
@@ -89,7 +112,7 @@ async def extract(cell: Cell, connection: Connection) -> None:
         keys = [one.key for one in todo]
         asking = _asking(cell, Stage.EXTRACT, name, keys, connection, choice.mode)
         async with asking as asker:
-            pending = [one for one in todo if one.key not in asker.records]
+            pending = (one for one in todo if not asker.is_finished(one.key))
 
             async def work(
                 batch: Sequence[OpenExtraction], asker: Asker = asker, study: Study = study
@@ -117,11 +140,25 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
         largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
+
+        def expected(asker: Asker, block_size: int, plan: ScorePlan = plan) -> Forecast:
+            todo = (query for query in plan.queries if not asker.is_finished(query.key))
+            return forecast_scores(
+                estimated(todo, cell.use.mode), connection.server.dialect, block_size=block_size
+            )
+
         asking = _asking(
-            cell, Stage.SCORE, name, plan.query_keys, connection, cell.use.mode, largest
+            cell,
+            Stage.SCORE,
+            name,
+            plan.query_keys,
+            connection,
+            cell.use.mode,
+            largest,
+            expected if method is ScoringMethod.TRIE else None,
         )
         async with asking as asker:
-            pending = [query for query in plan.queries if query.key not in asker.records]
+            pending = (query for query in plan.queries if not asker.is_finished(query.key))
 
             async def work(batch: Sequence[ScoreQuery], asker: Asker = asker) -> None:
                 await score_together(scorer, asker, batch)
@@ -136,6 +173,10 @@ async def score_together(scorer: Scorer, asker: Asker, batch: Sequence[ScoreQuer
     Raises:
         ServerUnavailable: See `Asker.ask`.
     """
+    if len(batch) == 1:
+        (query,) = batch
+        await asker.ask(query.key, query.probe.name, lambda: scorer.score(query))
+        return
     gathering = scorer.gathering(len(batch), asker.pace.too_large)
 
     async def one(member: int, query: ScoreQuery) -> None:
@@ -171,6 +212,7 @@ async def _asking(
     connection: Connection,
     mode: PromptMode,
     largest: int = 1,
+    forecast: Callable[[Asker, int], Forecast] | None = None,
 ) -> AsyncIterator[Asker]:
     records = cell.records()
     if cell.settings.retry_failed:
@@ -183,14 +225,30 @@ async def _asking(
         on_change=lambda requests, queries: cell.hook.pace_changed(name, requests, queries),
     )
     with JournalWriter(cell.folder.journal, stage) as writer:
-        asker = Asker(name, stage, records, keys, writer, cell.hook, RetryPolicy(), pace)
+        asker = Asker(
+            name,
+            stage,
+            records,
+            keys,
+            writer,
+            cell.hook,
+            RetryPolicy(),
+            pace,
+            # Turns of a dialogue need the answers to those before them.
+            remember=stage is Stage.RESPOND,
+        )
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)
+        meter = await Meter.start(connection)
+        expected = forecast(asker, meter.block_size) if forecast is not None else None
         yield asker
+        cost = await meter.cost(asker, expected)
         await asker.close(_sign_of_life(connection, mode))
     cell.hook.stage_finished(name, asker.counts)
     spent = time.monotonic() - started
     cell.seconds[stage] = round(cell.seconds.get(stage, 0.0) + spent, 3)
+    if cost.queries:
+        cell.costs[name] = cost
 
 
 def _sign_of_life(connection: Connection, mode: PromptMode) -> Callable[[], Awaitable[object]]:
@@ -207,7 +265,7 @@ def _sign_of_life(connection: Connection, mode: PromptMode) -> Callable[[], Awai
 async def _work_off(
     cell: Cell,
     asker: Asker,
-    pending: Sequence[_U],
+    pending: Iterable[_U],
     work: Callable[[Sequence[_U]], Awaitable[None]],
 ) -> None:
     await run_workers(pending, work, pace=asker.pace, stop=cell.stop)
