@@ -1,34 +1,28 @@
 """
-Workers, retries and the bookkeeping of answers.
+Asking with retries, and the bookkeeping of answers.
 
-Knows nothing of prompts or scores: it runs units of work, each of which asks
-its queries through `Asker.ask`, and writes how each query ended.
+Knows nothing of prompts or scores: whoever works asks queries through
+`Asker.ask`, which writes how each of them ended.
 """
 
 import asyncio
-import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import stamina
 from pydantic import JsonValue
 
-from grace.engine.events import RunHook, StageCounts, StopFlag
+from grace.engine.events import RunHook, StageCounts
 from grace.engine.journal import JournalWriter, Record
 from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
 from grace.errors import InferenceError, ScoringError, ServerUnavailable
 
-_U = TypeVar("_U")
-
 _Call = Callable[[], Awaitable[Mapping[str, JsonValue]]]
 
 TRANSIENT = ServerUnavailable.__name__
-
-_NAP_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,61 +255,3 @@ def _wait_for(error: Exception) -> bool | float:
         return False
     # What the server asks for comes before our own schedule.
     return True if error.retry_after_seconds is None else min(error.retry_after_seconds, 120.0)
-
-
-async def run_workers(
-    units: Iterable[_U],
-    work: Callable[[Sequence[_U]], Awaitable[None]],
-    *,
-    pace: Pace,
-    stop: StopFlag,
-) -> None:
-    """
-    Work off all units, as many at a time as the pace allows, until done or stopped.
-
-    Args:
-        units: What is to be done.
-
-        work: Does some of it: as many neighbours as fit into one request.
-
-        pace: How many requests at a time, and how many units in each.
-
-        stop: Ends it when it is set; what is in work is finished.
-
-    Raises:
-        GraceError: What a unit raised; the others are cancelled.
-    """
-    pending = iter(units)
-    ended = asyncio.Event()
-    in_work = 0
-
-    async def finish(batch: Sequence[_U]) -> None:
-        nonlocal in_work
-        try:
-            await work(batch)
-        finally:
-            in_work -= 1
-            ended.set()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            while not stop.requested:
-                if in_work >= pace.limit:
-                    ended.clear()
-                    await ended.wait()
-                elif (pause := pace.wait_seconds()) > 0:
-                    # Short naps: a stop need not wait for the server's patience.
-                    await asyncio.sleep(min(pause, _NAP_SECONDS))
-                else:
-                    # Units are begun only when a slot is free.
-                    batch = tuple(itertools.islice(pending, pace.size))
-                    if not batch:
-                        break
-                    in_work += 1
-                    group.create_task(finish(batch))
-    except BaseExceptionGroup as group_error:
-        # Siblings fail for the same reason; the first one is the story.
-        first: BaseException = group_error
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from group_error

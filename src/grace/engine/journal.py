@@ -11,7 +11,6 @@ line anywhere else means that something else wrote to the file, and raises
 `CorruptJournal`: dropping it would ask finished queries twice.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +18,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
-
-from pydantic import JsonValue
+from typing import IO
 
 from grace.engine.plan import QueryKey
+from grace.engine.record import Record, decode, encode
 from grace.errors import CorruptJournal, RunFolderError
+
+__all__ = [
+    "JournalReader",
+    "JournalRecords",
+    "JournalState",
+    "JournalWriter",
+    "Record",
+    "read_journal",
+]
 
 # A SIGKILL loses nothing that was written; only a power cut needs fsync. Once a
 # second bounds that loss without making every answer wait for the disk.
@@ -32,60 +39,6 @@ _SYNC_SECONDS = 1.0
 
 # Places are one number: file, offset, and whether the record is an answer.
 _LONGEST_FILE = 1 << 48
-
-_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """
-    How one query ended.
-
-    Attributes:
-        key: The query.
-
-        stage: `respond`, `score` or `extract`.
-
-        probe: Name of the probe, for people.
-
-        status: `answered` or `failed`.
-
-        value: The answer as JSON; empty if failed.
-
-        error_type, error: Why it failed; empty if answered.
-
-        attempts: How many times it was sent.
-
-        seconds: From the first attempt to the end.
-
-        finished: Moment of the end, UTC, ISO 8601.
-    """
-
-    key: QueryKey
-    stage: str
-    probe: str
-    status: Literal["answered", "failed"]
-    value: Mapping[str, JsonValue]
-    error_type: str
-    error: str
-    attempts: int
-    seconds: float
-    finished: str
-
-
-# Checked by hand: a journal may have a line for each of a million queries.
-_FIELDS: Mapping[str, type | tuple[type, ...]] = {
-    "key": str,
-    "stage": str,
-    "probe": str,
-    "status": str,
-    "value": dict,
-    "error_type": str,
-    "error": str,
-    "attempts": int,
-    "seconds": (int, float),
-    "finished": str,
-}
 
 
 class JournalRecords(Mapping[QueryKey, Record]):
@@ -214,34 +167,13 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def _parse(line: bytes, path: Path, number: int) -> Record:
     try:
-        # Not pydantic's JSON parser: it refuses halves of surrogate pairs, which servers do
-        # send and which are written here as escapes, and it takes NaN for a number.
-        return _record(json.loads(line, parse_constant=_refuse_constant))
+        return decode(line)
     except (ValueError, RecursionError) as error:
         where = f"{path}, line {number}" if number else str(path)
         raise CorruptJournal(
             f"{where}: is not a journal line ({error}); something else wrote to "
             "this file. Restore it, or start another run with --new"
         ) from error
-
-
-def _record(fields: object) -> Record:
-    if not isinstance(fields, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004
-    for name, kind in _FIELDS.items():
-        if name not in fields:
-            raise ValueError(f"it has no {name}")
-        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
-            raise ValueError(f"its {name} is {str(fields[name])[:40]!r}")  # noqa: TRY004
-    if unknown := fields.keys() - _FIELDS.keys():
-        raise ValueError(f"it has {min(unknown)!r}, which no record has")
-    if fields["status"] not in {"answered", "failed"}:
-        raise ValueError(f"its status is {fields['status']!r}")
-    return Record(**fields)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 class JournalWriter:
@@ -288,9 +220,9 @@ class JournalWriter:
         """
         if self._file is None:
             raise RunFolderError(f"{self._path}: the journal is not open")
-        line = _ENCODER.encode({name: getattr(record, name) for name in _FIELDS})
+        line = encode(record)
         try:
-            self._file.write(line.encode() + b"\n")
+            self._file.write(line)
             self._file.flush()
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
                 os.fsync(self._file.fileno())

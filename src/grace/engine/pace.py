@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _FIRST_LIMIT = 4
-_FIRST_SIZE = 4
+_FIRST_SIZE = 8
 # A window holds at least two rounds of what is in flight, and enough to say something.
 _ROUNDS = 2
 _FEWEST = 8

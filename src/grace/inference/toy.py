@@ -63,12 +63,7 @@ class ToyClient:
     def capabilities(self) -> Capabilities:
         """Everything but a JSON schema."""
         return Capabilities(
-            token_ids=True,
-            next_token=True,
-            sequence=True,
-            json_schema=False,
-            seed=True,
-            questions_together=True,
+            token_ids=True, next_token=True, sequence=True, json_schema=False, seed=True
         )
 
     async def connect(self) -> ServerIdentity:

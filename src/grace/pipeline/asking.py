@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from grace.engine.execute import Asker, RetryPolicy, run_workers
+from grace.engine.execute import Asker, RetryPolicy
 from grace.engine.forecast import (
     MOST_QUERIES_TOGETHER,
     Forecast,
@@ -25,6 +25,7 @@ from grace.engine.pace import Pace
 from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScorePlan, ScoreQuery
 from grace.engine.respond import Respondent
 from grace.engine.score import Scorer, ScoringMethod
+from grace.engine.workers import run_workers
 from grace.extraction.extract import OpenExtraction, RowText, plan_extraction
 from grace.extraction.model_extractor import ModelExtractor
 from grace.inference.client import GenerationRequest, Sampling
