@@ -86,7 +86,7 @@ def test_a_terminal_gets_a_bar_with_counts_and_failures(monkeypatch: pytest.Monk
     ("seconds", "text"), [(3.4, "3 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (0, "0 s")]
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
-    assert screen._duration(seconds) == text
+    assert screen.duration(seconds) == text
 
 
 def test_a_value_that_looks_like_markup_is_shown_as_it_is(

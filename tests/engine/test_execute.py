@@ -10,21 +10,22 @@ from aiohttp import web
 from pydantic import JsonValue
 
 from fake_llamacpp import refuse, serving
-from grace.engine.events import QuietHook, StopFlag
-from grace.engine.execute import Asker, RetryPolicy, run_workers
+from grace.engine.events import QuietHook
+from grace.engine.execute import Asker, RetryPolicy
 from grace.engine.journal import JournalWriter, Record, read_journal
+from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
 from grace.errors import (
     BadReply,
     GraceError,
     QueryRejected,
-    RunFolderError,
     ScoringError,
     ServerUnavailable,
 )
 from grace.inference.transport import Transport
 
 QUICK = RetryPolicy(attempts=4, timeout_seconds=20, wait_seconds=0.001, wait_max_seconds=0.002)
+FIXED = Pace(3, adaptive=False)
 KEYS = [QueryKey(f"k{number}") for number in range(40)]
 Call = Callable[[], Awaitable[Mapping[str, JsonValue]]]
 
@@ -54,9 +55,12 @@ def asker(
     hook: QuietHook | None = None,
     policy: RetryPolicy = QUICK,
     give_up_after: int = 3,
+    pace: Pace | None = None,
 ) -> Asker:
     hook = hook or QuietHook()
-    return Asker("s", "respond", finished or {}, KEYS, writer, hook, policy, give_up_after)
+    return Asker(
+        "s", "respond", finished or {}, KEYS, writer, hook, policy, pace or FIXED, give_up_after
+    )
 
 
 def journal(tmp_path: Path) -> Mapping[QueryKey, Record]:
@@ -75,7 +79,7 @@ def raises(*errors: GraceError) -> Call:
     return call
 
 
-def always(error: GraceError) -> Call:
+def always(error: Exception) -> Call:
     async def call() -> Mapping[str, JsonValue]:
         raise error
 
@@ -172,7 +176,7 @@ async def test_a_query_that_never_recovers_is_recorded_only_when_the_stage_is_ov
         4,
     )
     assert journal(tmp_path) == {}
-    one.close()
+    await one.close(raises())
     assert journal(tmp_path) == {KEYS[0]: record}
     assert (one.counts.answered, one.counts.failed, one.counts.not_asked) == (0, 1, 39)
 
@@ -188,6 +192,36 @@ async def test_after_so_many_lost_queries_in_a_row_the_server_counts_as_lost(
         await one.ask(KEYS[2], "prior", gone)
     # Nothing is recorded: after a restart of the server, all are asked again.
     assert journal(tmp_path) == {}
+
+
+@pytest.mark.parametrize("error", [QueryRejected("too long"), BadReply("nonsense"), None])
+async def test_queries_that_fail_last_are_recorded_if_the_server_still_lives(
+    writer: JournalWriter, tmp_path: Path, error: GraceError | None
+) -> None:
+    one = asker(writer)
+    record = await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
+    await one.close(raises() if error is None else always(error))
+    assert journal(tmp_path) == {KEYS[0]: record}
+
+
+async def test_a_server_that_gives_no_sign_of_life_at_the_end_is_lost(
+    writer: JournalWriter, tmp_path: Path
+) -> None:
+    one = asker(writer)
+    await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
+    with pytest.raises(ServerUnavailable, match="still gone"):
+        await one.close(always(ServerUnavailable("still gone")))
+    assert journal(tmp_path) == {}
+
+
+async def test_no_sign_of_life_is_asked_for_if_the_last_query_was_answered(
+    writer: JournalWriter, tmp_path: Path
+) -> None:
+    one = asker(writer)
+    await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
+    await one.ask(KEYS[1], "prior", raises())
+    await one.close(always(AssertionError("was asked")))
+    assert len(journal(tmp_path)) == 2
 
 
 async def test_an_answer_in_between_shows_that_the_server_lives(writer: JournalWriter) -> None:
@@ -211,7 +245,7 @@ async def test_a_query_that_failed_for_a_lost_server_is_asked_again(
 ) -> None:
     one = asker(writer)
     lost = await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
-    one.close()
+    await one.close(raises())
     again = asker(writer, {lost.key: lost})
     assert again.counts.not_asked == 40
     assert (await again.ask(KEYS[0], "prior", raises())).status == "answered"
@@ -252,78 +286,8 @@ async def test_a_bug_is_not_a_failed_query(writer: JournalWriter, tmp_path: Path
     assert journal(tmp_path) == {}
 
 
-async def test_the_bound_on_concurrency_holds_and_all_units_are_worked_off() -> None:
-    running, most, done = 0, 0, list[int]()
-
-    async def work(unit: int) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.001)
-        running -= 1
-        done.append(unit)
-
-    await run_workers(range(50), work, concurrency=7, stop=StopFlag())
-    assert most == 7
-    assert sorted(done) == list(range(50))
-
-
-async def test_a_unit_is_begun_only_when_a_slot_is_free() -> None:
-    drawn = 0
-
-    def units() -> Iterator[int]:
-        nonlocal drawn
-        for number in range(20):
-            drawn = number + 1
-            yield number
-
-    stop = StopFlag()
-
-    async def work(_unit: int) -> None:
-        assert drawn <= 3
-        stop.request()
-        await asyncio.sleep(0)
-
-    await run_workers(units(), work, concurrency=3, stop=stop)
-
-
-async def test_a_stop_finishes_what_is_in_flight_and_begins_nothing_new() -> None:
-    stop, begun, finished = StopFlag(), list[int](), list[int]()
-
-    async def work(unit: int) -> None:
-        begun.append(unit)
-        if unit == 5:
-            stop.request()
-        await asyncio.sleep(0.01)
-        finished.append(unit)
-
-    await run_workers(range(100), work, concurrency=3, stop=stop)
-    assert stop.requested
-    assert sorted(begun) == sorted(finished)
-    assert 6 <= len(begun) <= 8
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), RunFolderError("the disk is full")])
-async def test_what_one_worker_raises_cancels_the_others(error: Exception) -> None:
-    cancelled = list[int]()
-
-    async def work(unit: int) -> None:
-        if unit == 2:
-            raise error
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            cancelled.append(unit)
-            raise
-
-    with pytest.raises(type(error), match=str(error)) as caught:
-        await run_workers(range(10), work, concurrency=3, stop=StopFlag())
-    assert caught.value is error
-    assert sorted(cancelled) == [0, 1]
-
-
-async def test_no_units_are_no_work() -> None:
-    async def work(unit: int) -> None:
-        raise AssertionError(unit)
-
-    await run_workers([], work, concurrency=4, stop=StopFlag())
+async def test_a_refusal_slows_the_pace_and_an_answer_counts(writer: JournalWriter) -> None:
+    pace = Pace(8)
+    one = asker(writer, pace=pace)
+    await one.ask(KEYS[0], "prior", raises(ServerUnavailable("busy")))
+    assert (pace.limit, one.retries) == (2, 1)

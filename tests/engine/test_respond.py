@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from grace.engine.events import QuietHook
 from grace.engine.execute import Asker, RetryPolicy
 from grace.engine.journal import JournalWriter
+from grace.engine.pace import Pace
 from grace.engine.plan import Dialogue, QueryKey, ResponseQuery
 from grace.engine.respond import ReasoningTags, Respondent
 from grace.inference.client import Generation, GenerationRequest, Sampling
@@ -42,7 +43,7 @@ class Remembering(ToyClient):
 def asker(tmp_path: Path) -> Iterator[Asker]:
     with JournalWriter(tmp_path, "respond") as writer:
         keys = [one.key for one in DIALOGUE.queries]
-        yield Asker("s", "respond", {}, keys, writer, QuietHook(), RetryPolicy())
+        yield Asker("s", "respond", {}, keys, writer, QuietHook(), RetryPolicy(), Pace(1))
 
 
 async def test_each_turn_sees_the_answers_to_those_before_it(asker: Asker) -> None:

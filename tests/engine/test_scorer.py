@@ -1,6 +1,7 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -210,3 +211,65 @@ def test_a_server_that_cannot_score_exactly_is_refused(
 ) -> None:
     with pytest.raises(UnsupportedByServer, match="--experiment exp1"):
         choose_method(capabilities, wanted)
+
+
+class Watched(ToyClient):
+    """The toy, which counts what it renders with and without text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.with_text: list[Prompt] = []
+        self.without: list[Prompt] = []
+
+    async def render(self, prompt: Prompt) -> Rendered:
+        self.with_text.append(prompt)
+        return await super().render(prompt)
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        self.without.append(prompt)
+        return (await super().render(replace(prompt, answer_prefix=""))).token_ids
+
+
+@pytest.mark.parametrize("prefix", ["", "<|end|>Final: ", "It's "])
+async def test_once_a_set_is_encoded_a_prompt_of_the_same_template_needs_no_text(
+    prefix: str,
+) -> None:
+    client = Watched()
+    scorer = Scorer(client, CHAT, TRIE, prefix)
+    first = query("10%", "100%")
+    asked = [replace(first, turn=Turn(question=f"How {word}?")) for word in ("much", "so", "many")]
+    answers = [await scorer.score(one) for one in asked]
+    assert len(client.without) == 2
+    # Two to find the header, and the first prompt.
+    assert len(client.with_text) == 3
+    for one, answer in zip(asked, answers, strict=True):
+        assert answer == await Scorer(ToyClient(), CHAT, TRIE, prefix).score(one)
+
+
+async def test_each_set_of_answers_is_encoded_after_a_whole_prompt_once() -> None:
+    client = Watched()
+    scorer = Scorer(client, CHAT, TRIE)
+    await scorer.score(query("10%", "100%"))
+    await scorer.score(query("yes", "no"))
+    assert client.without == []
+
+
+async def test_queries_in_company_get_what_they_get_alone() -> None:
+    asked = [query("10%", "100%", question=f"How {word}?") for word in ("much", "so", "many")]
+    asked.append(query("a", "ab"))
+    client = ToyClient()
+    scorer = Scorer(client, CHAT, TRIE)
+    gathering = scorer.gathering(len(asked))
+
+    async def ask(member: int) -> Mapping[str, Any] | ScoringError:
+        try:
+            return await scorer.score(asked[member], gathering.questions_of(member))
+        except ScoringError as error:
+            return error
+        finally:
+            gathering.leave(member)
+
+    answers = await asyncio.gather(*(ask(member) for member in range(4)))
+    assert isinstance(answers[3], ScoringError)
+    for one, answer in zip(asked[:3], answers, strict=False):
+        assert answer == await Scorer(ToyClient(), CHAT, TRIE).score(one)

@@ -287,11 +287,6 @@ def test_a_lost_server_ends_the_run_and_the_same_command_finishes_it(
     assert tables(setting.runs("out")) == tables(setting.runs("whole"))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pipeline/asking.py: fewer than 8 queries left are not enough to call a server lost, so "
-    "the run is closed as if these queries had failed for good",
-)
 def test_a_server_lost_near_the_end_is_lost_too(
     setting: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -210,9 +210,6 @@ async def test_a_file_that_is_no_model_ends_in_a_message(tmp_path: Path) -> None
             pass
 
 
-@pytest.mark.xfail(
-    strict=True, reason="pipeline/asking.py: a server lost near the end of a stage is not noticed"
-)
 def test_a_server_that_is_killed_ends_the_run_with_a_message(
     tmp_path: Path, small_inputs: dict[str, Path], forker: Forker, weights: Path
 ) -> None:

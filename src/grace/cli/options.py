@@ -49,7 +49,23 @@ Timestamp = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Seed of the run. Default: 1.")]
 Replicates = Annotated[int | None, typer.Option(help="Samples of every row in exp1. Default: 1.")]
 Concurrency = Annotated[
-    int | None, typer.Option(help="Most queries at a time; default: what suits the server.")
+    int | None,
+    typer.Option(
+        help="Most requests at a time, 10 to 50 for a large server; fewer are sent while that is "
+        "faster. Default: 16 to an endpoint, 1 to the embedded server."
+    ),
+]
+Measure = Annotated[
+    bool,
+    typer.Option(
+        "--measure",
+        help="Count tokens on the model's server, started here unless --endpoint is given, and "
+        "time a few queries.",
+    ),
+]
+TokensPerSecond = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="Speed of the server, if you know it, to forecast the time."),
 ]
 Temperature = Annotated[
     float | None,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
+from grace.cli.costs import print_costs
 from grace.cli.screen import out
 from grace.pipeline.overview import PlanLine
 from grace.pipeline.run import CellOutcome, CellStatus, RunOutcome
@@ -46,13 +47,10 @@ def print_plan(inputs: Sequence[str], lines: Sequence[PlanLine], settings: RunSe
     out.print(table)
     total = sum(one.queries for one in lines)
     needed = sum(one.rows for one in lines)
-    characters = sum(one.characters for one in lines)
     out.print(
-        f"{total:,} queries for each model answer {needed:,} cells of rows and probes; about "
-        f"{characters / 4 / 1000:,.0f} thousand prompt tokens (estimated: 4 characters a token)",
-        markup=False,
+        f"{total:,} queries for each model answer {needed:,} cells of rows and probes", markup=False
     )
-    out.print(f"models: {', '.join(settings.model)}. Nothing was sent.", markup=False)
+    out.print(f"models: {', '.join(settings.model)}", markup=False)
 
 
 def print_outcome(outcome: RunOutcome) -> None:
@@ -93,6 +91,7 @@ def print_manifest(folder: RunFolder, manifest: RunManifest, *, files: bool = Tr
             beside,
         )
     out.print(table)
+    print_costs(manifest)
     for warning in manifest.warnings[:_SHOWN_WARNINGS]:
         out.print(f"note: {warning}", markup=False, style="yellow")
     if len(manifest.warnings) > _SHOWN_WARNINGS:

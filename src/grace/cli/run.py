@@ -15,11 +15,13 @@ import typer
 
 from grace.catalogue.spec import load_catalogue
 from grace.cli import options
+from grace.cli.costs import print_forecasts
 from grace.cli.models import shown_progress
 from grace.cli.outcome import print_outcome, print_plan
 from grace.cli.screen import ScreenHook, err
 from grace.engine.events import StopFlag
 from grace.errors import RunFolderError, RunInterrupted, UsageError
+from grace.pipeline import forecast
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
 from grace.pipeline.run import PreparedRun, RunOutcome, prepare
@@ -71,19 +73,40 @@ def plan(
     input_: options.Input = None,
     experiment: options.ExperimentOption = None,
     model: options.Model = None,
+    endpoint: options.Endpoint = None,
+    server: options.Server = None,
+    api_key_env: options.ApiKeyEnv = None,
     limit: options.Limit = None,
+    seed: options.Seed = None,
     replicates: options.Replicates = None,
     temperature: options.Temperature = None,
+    scoring: options.Scoring = None,
     catalogue: options.CatalogueFile = None,
+    threads: options.Threads = None,
     config: options.Config = None,
+    *,
+    measure: options.Measure = False,
+    tokens_per_second: options.TokensPerSecond = None,
 ) -> None:
-    """Show what a run would ask; nothing is sent."""
+    """
+    Show what a run would ask, and a forecast of its cost.
+
+    Nothing is sent, unless --measure lets the model's server count tokens and
+    answer a few queries, which are not kept.
+    """
     settings = options.settings_of(context)
     known = load_catalogue(settings.catalogue)
     for key in settings.model:
         known.get(key)
     inputs = load_inputs(settings)
     print_plan(describe_inputs(inputs), overview_of(inputs, settings), settings)
+    if measure:
+        stamina.instrumentation.set_on_retry_hooks([])
+        with shown_progress() as progress:
+            forecasts = asyncio.run(forecast.measure(settings, known, inputs, progress))
+    else:
+        forecasts = forecast.estimate(settings, known, inputs)
+    print_forecasts(forecasts, tokens_per_second)
 
 
 def resume(

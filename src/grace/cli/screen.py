@@ -110,6 +110,9 @@ class ScreenHook:
         else:
             err.print(f"{name}: attempt {attempt} after: {reason}", markup=False)
 
+    def pace_changed(self, name: str, requests: int, queries: int) -> None:
+        """Show nothing: the manifest has the final figures."""
+
     def stage_finished(self, name: str, counts: StageCounts) -> None:
         """Print how the stage ended, in a log."""
         if not err.is_terminal:
@@ -125,10 +128,11 @@ class ScreenHook:
         rate = (done - before) / max(now - started, 1e-9)
         left = (planned - done) / rate if rate > 0 else 0.0
         failed = f", {self._failed[name]} failed" if self._failed[name] else ""
-        return f"{name}: {done}/{planned} ({done / planned:.0%}){failed}, {_duration(left)} left"
+        return f"{name}: {done}/{planned} ({done / planned:.0%}){failed}, {duration(left)} left"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time as people say it."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

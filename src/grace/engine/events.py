@@ -51,6 +51,10 @@ class RunHook(Protocol):
         """Note that a query will be sent again."""
         ...
 
+    def pace_changed(self, name: str, requests: int, queries: int) -> None:
+        """Note how many requests are sent at a time from now on, and how many queries each holds."""
+        ...
+
     def stage_finished(self, name: str, counts: StageCounts) -> None:
         """Note that the stage ended."""
         ...
@@ -69,6 +73,9 @@ class QuietHook:
         """Ignore it."""
 
     def query_retried(self, name: str, reason: str, attempt: int) -> None:
+        """Ignore it."""
+
+    def pace_changed(self, name: str, requests: int, queries: int) -> None:
         """Ignore it."""
 
     def stage_finished(self, name: str, counts: StageCounts) -> None:

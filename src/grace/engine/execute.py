@@ -1,8 +1,8 @@
 """
-Workers, retries and the bookkeeping of answers.
+Asking with retries, and the bookkeeping of answers.
 
-Knows nothing of prompts or scores: it runs units of work, each of which asks
-its queries through `Asker.ask`, and writes how each query ended.
+Knows nothing of prompts or scores: whoever works asks queries through
+`Asker.ask`, which writes how each of them ended.
 """
 
 import asyncio
@@ -10,17 +10,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import stamina
 from pydantic import JsonValue
 
-from grace.engine.events import RunHook, StageCounts, StopFlag
+from grace.engine.events import RunHook, StageCounts
 from grace.engine.journal import JournalWriter, Record
+from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
 from grace.errors import InferenceError, ScoringError, ServerUnavailable
 
-_U = TypeVar("_U")
+_Call = Callable[[], Awaitable[Mapping[str, JsonValue]]]
 
 TRANSIENT = ServerUnavailable.__name__
 
@@ -66,8 +66,14 @@ class Asker:
 
         policy: Retries.
 
+        pace: Hears how requests end.
+
         give_up_after: Queries in a row that may exhaust their retries before
             the server counts as lost and the run stops.
+
+        remember: Whether answers are kept in memory, because later turns need
+            them or a query may be asked for twice. Otherwise memory stays the
+            same, however many queries there are.
     """
 
     def __init__(
@@ -79,20 +85,28 @@ class Asker:
         writer: JournalWriter,
         hook: RunHook,
         policy: RetryPolicy,
+        pace: Pace,
         give_up_after: int = 8,
+        *,
+        remember: bool = True,
     ) -> None:
         self.name = name
         self.stage = stage
         keys = frozenset(planned)
-        self.records: dict[QueryKey, Record] = {
-            key: record
-            for key, record in finished.items()
-            if key in keys and record.error_type != TRANSIENT
+        held = {key: finished[key] for key in keys if key in finished}
+        self.records = {
+            key: record for key, record in held.items() if record.error_type != TRANSIENT
         }
+        self._remember = remember
         self._planned = len(keys)
+        self._answered = sum(record.status == "answered" for record in self.records.values())
+        self._failed = len(self.records) - self._answered
         self._writer = writer
         self._hook = hook
         self._policy = policy
+        self.pace = pace
+        self.retries = 0
+        self.asked = 0
         self._give_up_after = give_up_after
         self._unavailable: list[Record] = []
         self._unavailable_in_a_row = 0
@@ -101,12 +115,13 @@ class Asker:
     @property
     def counts(self) -> StageCounts:
         """How the stage stands."""
-        answered = sum(record.status == "answered" for record in self.records.values())
-        return StageCounts(self._planned, answered, len(self.records) - answered)
+        return StageCounts(self._planned, self._answered, self._failed)
 
-    async def ask(
-        self, key: QueryKey, probe: str, call: Callable[[], Awaitable[Mapping[str, JsonValue]]]
-    ) -> Record:
+    def is_finished(self, key: QueryKey) -> bool:
+        """Whether a query has its answer, or has failed for good."""
+        return key in self.records
+
+    async def ask(self, key: QueryKey, probe: str, call: _Call) -> Record:
         """
         Return the record of a query, asking it if it was not finished before.
 
@@ -123,43 +138,49 @@ class Asker:
         """
         # Dialogues may share their first turns: the second one waits for the first one's answer.
         async with self._in_flight.setdefault(key, asyncio.Lock()):
-            if key not in self.records:
-                self.records[key] = await self._ask_now(key, probe, call)
+            record = self.records.get(key)
+            if record is None:
+                record = await self._ask_now(key, probe, call)
+                if self._remember:
+                    self.records[key] = record
         self._in_flight.pop(key, None)
-        return self.records[key]
+        return record
 
-    def close(self) -> None:
-        """Write down the queries that the server never answered, once the stage is over."""
+    async def close(self, sign_of_life: Callable[[], Awaitable[object]]) -> None:
+        """
+        Write down the queries that the server never answered, once the stage is over.
+
+        Args:
+            sign_of_life: Asks the server for something small. It is called if the
+                last queries to end were all without an answer: they may be too few
+                to show that the server is lost.
+
+        Raises:
+            ServerUnavailable: The server is lost. Nothing is recorded for the
+                queries that it never answered.
+        """
+        if self._unavailable_in_a_row:
+            try:
+                await sign_of_life()
+            except ServerUnavailable:
+                raise
+            except InferenceError:
+                # A refusal or an odd reply is a sign of life: the queries failed on their own.
+                pass
         for record in self._unavailable:
             self._writer.append(record)
         self._unavailable.clear()
 
-    async def _ask_now(
-        self, key: QueryKey, probe: str, call: Callable[[], Awaitable[Mapping[str, JsonValue]]]
-    ) -> Record:
+    async def _ask_now(self, key: QueryKey, probe: str, call: _Call) -> Record:
         started = time.monotonic()
-        attempts = 0
+        attempts = 1
         value: Mapping[str, JsonValue] = {}
         failure: InferenceError | ScoringError | None = None
         try:
-            async for attempt in stamina.retry_context(
-                on=_wait_for,
-                attempts=self._policy.attempts,
-                timeout=self._policy.timeout_seconds,
-                wait_initial=self._policy.wait_seconds,
-                wait_max=self._policy.wait_max_seconds,
-                wait_jitter=self._policy.wait_seconds,
-            ):
-                with attempt:
-                    attempts = attempt.num
-                    if failure is not None:
-                        self._hook.query_retried(self.name, str(failure), attempts)
-                    try:
-                        value = await call()
-                    except ServerUnavailable as error:
-                        failure = error
-                        raise
-            failure = None
+            # Nearly all queries are answered at once: only the others pay for a retry's machinery.
+            value = await self._attempt(call)
+        except ServerUnavailable as error:
+            attempts, value, failure = await self._ask_again(call, error)
         except (InferenceError, ScoringError) as error:
             failure = error
         record = Record(
@@ -182,8 +203,51 @@ class Asker:
         else:
             self._unavailable_in_a_row = 0
             self._writer.append(record)
+        self.asked += 1
+        self._answered += record.status == "answered"
+        self._failed += record.status == "failed"
         self._hook.query_finished(self.name, record)
         return record
+
+    async def _attempt(self, call: _Call) -> Mapping[str, JsonValue]:
+        sent_at = self.pace.now()
+        try:
+            value = await call()
+        except ServerUnavailable as error:
+            self.pace.refused(sent_at, error.retry_after_seconds)
+            raise
+        self.pace.answered()
+        return value
+
+    async def _ask_again(
+        self, call: _Call, first: ServerUnavailable
+    ) -> tuple[int, Mapping[str, JsonValue], InferenceError | ScoringError | None]:
+        """Return how many attempts were made in all, and the answer or why there is none."""
+        attempts = 0
+        failure: ServerUnavailable = first
+        try:
+            async for attempt in stamina.retry_context(
+                on=_wait_for,
+                attempts=self._policy.attempts,
+                timeout=self._policy.timeout_seconds,
+                wait_initial=self._policy.wait_seconds,
+                wait_max=self._policy.wait_max_seconds,
+                wait_jitter=self._policy.wait_seconds,
+            ):
+                with attempt:
+                    attempts = attempt.num
+                    if attempts == 1:
+                        raise first
+                    self.retries += 1
+                    self._hook.query_retried(self.name, str(failure), attempts)
+                    try:
+                        return attempts, await self._attempt(call), None
+                    except ServerUnavailable as error:
+                        failure = error
+                        raise
+        except (InferenceError, ScoringError) as error:
+            return attempts, {}, error
+        raise AssertionError("a retry ends with an answer or an error")
 
 
 def _wait_for(error: Exception) -> bool | float:
@@ -191,34 +255,3 @@ def _wait_for(error: Exception) -> bool | float:
         return False
     # What the server asks for comes before our own schedule.
     return True if error.retry_after_seconds is None else min(error.retry_after_seconds, 120.0)
-
-
-async def run_workers(
-    units: Iterable[_U],
-    work: Callable[[_U], Awaitable[None]],
-    *,
-    concurrency: int,
-    stop: StopFlag,
-) -> None:
-    """
-    Work off all units, at most *concurrency* at a time, until done or stopped.
-
-    Raises:
-        GraceError: What a unit raised; the others are cancelled.
-    """
-    pending = iter(units)
-
-    async def worker() -> None:
-        # All workers draw from one iterator: a unit is begun only when a slot is free.
-        for unit in pending:
-            if stop.requested:
-                return
-            await work(unit)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(worker())
-    except BaseExceptionGroup as group_error:
-        # Siblings fail for the same reason; the first one is the story.
-        raise group_error.exceptions[0] from group_error

@@ -11,64 +11,70 @@ line anywhere else means that something else wrote to the file, and raises
 `CorruptJournal`: dropping it would ask finished queries twice.
 """
 
-import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
-
-from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated
+from typing import IO
 
 from grace.engine.plan import QueryKey
+from grace.engine.record import Record, decode, encode
 from grace.errors import CorruptJournal, RunFolderError
+
+__all__ = [
+    "JournalReader",
+    "JournalRecords",
+    "JournalState",
+    "JournalWriter",
+    "Record",
+    "read_journal",
+]
 
 # A SIGKILL loses nothing that was written; only a power cut needs fsync. Once a
 # second bounds that loss without making every answer wait for the disk.
 _SYNC_SECONDS = 1.0
 
+# Places are one number: file, offset, and whether the record is an answer.
+_LONGEST_FILE = 1 << 48
 
-@validated(frozen=True, config=ConfigDict(extra="forbid", strict=True))
-class Record:
+
+class JournalRecords(Mapping[QueryKey, Record]):
     """
-    How one query ended.
+    The last word on each query of a run, read from its line when it is looked at.
 
-    Attributes:
-        key: The query.
+    Only keys and places are in memory: the answers of a long run would not fit.
 
-        stage: `respond`, `score` or `extract`.
+    Args:
+        paths: The journal's files.
 
-        probe: Name of the probe, for people.
-
-        status: `answered` or `failed`.
-
-        value: The answer as JSON; empty if failed.
-
-        error_type, error: Why it failed; empty if answered.
-
-        attempts: How many times it was sent.
-
-        seconds: From the first attempt to the end.
-
-        finished: Moment of the end, UTC, ISO 8601.
+        places: For each query, the number of its file and where its line begins.
     """
 
-    key: QueryKey
-    stage: str
-    probe: str
-    status: Literal["answered", "failed"]
-    value: Mapping[str, JsonValue]
-    error_type: str
-    error: str
-    attempts: int
-    seconds: float
-    finished: str
+    def __init__(self, paths: Sequence[Path], places: Mapping[QueryKey, int]) -> None:
+        self._paths = paths
+        self._places = places
 
+    def __getitem__(self, key: QueryKey) -> Record:
+        """Read one record."""
+        file, offset = divmod(self._places[key] >> 1, _LONGEST_FILE)
+        with _opened(self._paths[file]) as stream:
+            stream.seek(offset)
+            return _parse(stream.readline(), self._paths[file], 0)
 
-_RECORD = TypeAdapter(Record)
+    def __iter__(self) -> Iterator[QueryKey]:
+        """Go through the keys, in the order in which the queries ended."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Count the queries."""
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a query ended."""
+        return key in self._places
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,55 @@ class JournalState:
     lines: int
 
 
+class JournalReader:
+    """
+    Reads a run's journal files, each line once.
+
+    Args:
+        folder: The run's `journal` folder; it may not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+        self._ends: list[int] = []
+        self._lines: list[int] = []
+        self._places: dict[QueryKey, int] = {}
+
+    def read(self) -> JournalState:
+        """
+        Read what was written since the last call.
+
+        Raises:
+            CorruptJournal: A line that is not the torn end of a file is not a record.
+
+            RunFolderError: A file cannot be read.
+        """
+        for path in sorted(self._folder.glob("*.jsonl")):
+            if path not in self._paths:
+                self._paths.append(path)
+                self._ends.append(0)
+                self._lines.append(0)
+            self._continue(self._paths.index(path))
+        return JournalState(JournalRecords(self._paths, self._places), sum(self._lines))
+
+    def _continue(self, file: int) -> None:
+        path = self._paths[file]
+        with _opened(path) as stream:
+            stream.seek(self._ends[file])
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                record = _parse(line, path, self._lines[file] + 1)
+                held = self._places.get(record.key)
+                # An answer outlives a failure, whatever their order: the last bit says which.
+                if held is None or not held & 1:
+                    place = file * _LONGEST_FILE + self._ends[file]
+                    self._places[record.key] = place << 1 | (record.status == "answered")
+                self._ends[file] += len(line)
+                self._lines[file] += 1
+
+
 def read_journal(folder: Path) -> JournalState:
     """
     Read all journal files of a run.
@@ -98,43 +153,27 @@ def read_journal(folder: Path) -> JournalState:
 
         RunFolderError: A file cannot be read.
     """
-    records: dict[QueryKey, Record] = {}
-    lines = 0
-    for path in sorted(folder.glob("*.jsonl")):
-        try:
-            with path.open("rb") as stream:
-                for number, line in enumerate(stream, start=1):
-                    if not line.endswith(b"\n"):
-                        break
-                    record = _parse(line, path, number)
-                    lines += 1
-                    held = records.get(record.key)
-                    # An answer outlives a failure, whatever their order.
-                    if held is None or held.status == "failed":
-                        records[record.key] = record
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
-    return JournalState(records, lines)
+    return JournalReader(folder).read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _parse(line: bytes, path: Path, number: int) -> Record:
     try:
-        # Not pydantic's JSON parser: it refuses halves of surrogate pairs, which servers do
-        # send and which are written here as escapes, and it takes NaN for a number.
-        fields = json.loads(line, parse_constant=_refuse_constant)
-        if not isinstance(fields, dict):
-            raise ValueError("it is not a JSON object")  # noqa: TRY301, TRY004
-        return Record(**fields)
+        return decode(line)
     except (ValueError, RecursionError) as error:
-        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        where = f"{path}, line {number}" if number else str(path)
         raise CorruptJournal(
-            f"{path}, line {number}: is not a journal line ({problem}); something else wrote to "
+            f"{where}: is not a journal line ({error}); something else wrote to "
             "this file. Restore it, or start another run with --new"
         ) from error
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 class JournalWriter:
@@ -181,11 +220,9 @@ class JournalWriter:
         """
         if self._file is None:
             raise RunFolderError(f"{self._path}: the journal is not open")
-        line = json.dumps(
-            _RECORD.dump_python(record), ensure_ascii=True, allow_nan=False, separators=(",", ":")
-        )
+        line = encode(record)
         try:
-            self._file.write(line.encode() + b"\n")
+            self._file.write(line)
             self._file.flush()
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
                 os.fsync(self._file.fileno())

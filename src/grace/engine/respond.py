@@ -78,7 +78,7 @@ class Respondent:
         """
         responses: list[str] = []
         for position, query in enumerate(dialogue.queries):
-            if stop is not None and stop.requested and query.key not in asker.records:
+            if stop is not None and stop.requested and not asker.is_finished(query.key):
                 return
             turns = [earlier.turn for earlier in dialogue.queries[: position + 1]]
             prompt = build_prompt(turns, responses, self._mode)

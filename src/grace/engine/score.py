@@ -1,11 +1,14 @@
 """Experiment 2: encoding candidate sets and asking for their log-probabilities."""
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 from pydantic import JsonValue
 
+from grace.engine.gathering import AskNextTokens, Gathering
 from grace.engine.plan import ScoreQuery
 from grace.errors import ScoringError, TokenBoundaryError, UnsupportedByServer
 from grace.inference.client import (
@@ -84,30 +87,46 @@ class Scorer:
         self._answer_prefix = answer_prefix
         self._header: str | None = None
         self._header_ids: tuple[int, ...] = ()
+        self._bare_header_ids: tuple[int, ...] = ()
+        self._finding_header = asyncio.Lock()
         self._encoded: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._after_header: dict[CandidateProbe, CandidateSet] = {}
 
-    async def score(self, query: ScoreQuery) -> Mapping[str, JsonValue]:
+    def gathering(self, members: int, on_too_large: Callable[[], None] | None = None) -> Gathering:
+        """Return what several queries ask through, to travel in few requests."""
+        return Gathering(self._client, members, on_too_large)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether queries that ask through one `Gathering` cost fewer requests."""
+        able = self._client.capabilities.questions_together
+        return able and self._method is ScoringMethod.TRIE
+
+    async def score(
+        self, query: ScoreQuery, ask: AskNextTokens | None = None
+    ) -> Mapping[str, JsonValue]:
         """
         Return the forms of a query's answers with their token log-probabilities.
+
+        Args:
+            query: The query.
+
+            ask: Sends its next-token questions, in company (see `gathering`);
+                None sends them alone.
 
         Raises:
             InferenceError: The server did not answer.
 
             ScoringError: The set cannot be scored exactly after this prompt.
         """
-        prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
-        rendered = await self._client.render(prompt)
-        candidates = await self.encode_candidates(query.probe, prompt, rendered)
+        prompt, prompt_ids, candidates = await self.encode(query)
         continuations = [form.token_ids for form in candidates.forms]
         if self._method is ScoringMethod.SEQUENCE:
-            logprobs = await self._client.sequence_logprobs(rendered.token_ids, continuations)
+            logprobs = await self._client.sequence_logprobs(prompt_ids, continuations)
         else:
             nodes = token_trie(continuations)
-            answers = await self._client.next_token_logprobs(
-                [
-                    NextTokenQuestion((*rendered.token_ids, *node.path), node.children)
-                    for node in nodes
-                ]
+            answers = await (ask or self._client.next_token_logprobs)(
+                [NextTokenQuestion((*prompt_ids, *node.path), node.children) for node in nodes]
             )
             edges = {node.path: answer for node, answer in zip(nodes, answers, strict=True)}
             logprobs = [path_logprobs(continuation, edges) for continuation in continuations]
@@ -122,8 +141,37 @@ class Scorer:
                 for form, values in zip(candidates.forms, logprobs, strict=True)
             ],
             "prompt_sha256": prompt.sha256(),
-            "prompt_tokens": len(rendered.token_ids),
+            "prompt_tokens": len(prompt_ids),
         }
+
+    async def encode(self, query: ScoreQuery) -> tuple[Prompt, tuple[int, ...], CandidateSet]:
+        """
+        Return a query's prompt, its token ids, and the answers as they are cut after it.
+
+        Raises:
+            InferenceError: The server did not answer.
+
+            ScoringError: The set cannot be scored exactly after this prompt.
+        """
+        probe = query.probe
+        prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
+        header = await self._generation_header()
+        # Whole sequences may have to be sent as text, which only `render` gets to see.
+        trie = self._method is ScoringMethod.TRIE
+        if trie and probe in self._after_header and self._bare_header_ids:
+            # No token spans the control token that begins the header, so a prompt that ends
+            # with the header's ids has its answers cut as after the first such prompt, which
+            # was decoded and encoded again. Its text is not needed.
+            bare, whole = self._bare_header_ids, self._header_ids
+            ids = await self._client.prompt_tokens(replace(prompt, answer_prefix=""))
+            if ids[-len(bare) :] == bare:
+                return prompt, (*ids, *whole[len(bare) :]), self._after_header[probe]
+        rendered = await self._client.render(prompt)
+        candidates = await self.encode_candidates(probe, prompt, rendered)
+        ids = self._header_ids
+        if header and rendered.text.endswith(header) and rendered.token_ids[-len(ids) :] == ids:
+            self._after_header[probe] = candidates
+        return prompt, rendered.token_ids, candidates
 
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered
@@ -175,9 +223,13 @@ class Scorer:
 
     async def _generation_header(self) -> str:
         """Return what the chat template puts before every answer, if it begins with a control token."""
-        if self._header is not None:
-            return self._header
-        self._header = ""
+        if self._header is None:
+            async with self._finding_header:
+                if self._header is None:
+                    self._header = await self._find_header()
+        return self._header
+
+    async def _find_header(self) -> str:
         if self._mode is PromptMode.CHAT:
             texts = [
                 (
@@ -195,8 +247,13 @@ class Scorer:
                 ids = (await self._client.encode(header))[len(bare) :]
                 control = (await self._client.encode(match.group()))[len(bare) :]
                 if len(control) == 1 and ids[:1] == control:
-                    self._header, self._header_ids = header, ids
-        return self._header
+                    self._header_ids = ids
+                    bare_header = header.removesuffix(self._answer_prefix)
+                    bare_ids = (await self._client.encode(bare_header))[len(bare) :]
+                    if bare_ids and ids[: len(bare_ids)] == bare_ids:
+                        self._bare_header_ids = bare_ids
+                    return header
+        return ""
 
 
 def _common_suffix(first: str, second: str) -> str:

@@ -57,6 +57,9 @@ class Capabilities:
         seed: Sampling honours a seed.
 
         preferred_scoring: Which of the two exact ways costs this server less.
+
+        questions_together: Next-token questions of several prompts travel in one
+            request.
     """
 
     token_ids: bool
@@ -65,6 +68,7 @@ class Capabilities:
     json_schema: bool
     seed: bool
     preferred_scoring: Literal["trie", "sequence"] = "trie"
+    questions_together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,10 @@ class InferenceClient(Protocol):
 
     async def render(self, prompt: Prompt) -> Rendered:
         """Apply the chat template, answer prefix included, and encode; BOS at most once."""
+        ...
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Return the ids that `render` gives without the answer prefix, and no text: cheaper."""
         ...
 
     async def encode(self, text: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ The server ignores `echo` and `prompt_logprobs` without a word: neither is used.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -78,6 +79,10 @@ class _Step(BaseModel):
     top_logprobs: list[_Alternative] = []
 
 
+class _Timings(BaseModel):
+    cache_n: int | None = None
+
+
 class _Completion(BaseModel):
     content: str
     tokens: list[int] = []
@@ -85,6 +90,7 @@ class _Completion(BaseModel):
     tokens_predicted: int
     tokens_evaluated: int
     completion_probabilities: list[_Step] = []
+    timings: _Timings | None = None
 
 
 def _parse(kind: type[_M], reply: JsonValue, path: str) -> _M:
@@ -163,6 +169,10 @@ class LlamaCppClient:
         else:
             text = prompt.text
         return Rendered(text=text, token_ids=await self.encode(text))
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Render without the answer prefix."""
+        return (await self.render(replace(prompt, answer_prefix=""))).token_ids
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Encode; a BOS that the template wrote already is not doubled."""
@@ -282,7 +292,14 @@ class LlamaCppClient:
             "/completion",
             {"prompt": list(prompt), "cache_prompt": True, "id_slot": slot, **payload},
         )
-        return _parse(_Completion, reply, "/completion")
+        completion = _parse(_Completion, reply, "/completion")
+        self._transport.usage.add(
+            prompts=1,
+            prompt_tokens=len(prompt),
+            generated_tokens=completion.tokens_predicted,
+            cached_tokens=completion.timings.cache_n if completion.timings else None,
+        )
+        return completion
 
     async def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
         reply = await self._transport.post(

@@ -11,6 +11,7 @@ Written against DeepSeek's API reference as quoted in public threads (it takes
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import JsonValue
@@ -28,6 +29,7 @@ from grace.inference.reply import (
     ModelCards,
     chat_generation,
     choose_model,
+    counted,
     parse,
     text_generation,
 )
@@ -103,6 +105,10 @@ class OpenAiClient:
         """Refuse: the server does not show what its model sees."""
         raise _no_tokens()
 
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Render without the answer prefix."""
+        return (await self.render(replace(prompt, answer_prefix=""))).token_ids
+
     async def encode(self, text: str) -> tuple[int, ...]:
         """Refuse: the server has no tokenizer to ask."""
         raise _no_tokens()
@@ -127,6 +133,7 @@ class OpenAiClient:
             path = f"{self._root}/completions"
             payload["prompt"] = request.prompt.text
             generation = text_generation(await self._transport.post(path, payload), path)
+        counted(generation, self._transport.usage)
         if not generation.text.strip() and generation.finish_reason == "stop":
             raise ServerUnavailable(f"{self._transport.base_url}{path}: empty content")
         return generation

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
 from grace.inference.client import Generation
+from grace.inference.usage import Usage
 
 _M = TypeVar("_M", bound="Reply")
 
@@ -30,11 +31,23 @@ class Reply(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class Usage(Reply):
+class PromptDetails(Reply):
+    """What became of a prompt's tokens; not every server tells."""
+
+    cached_tokens: int | None = None
+
+
+class TokenCounts(Reply):
     """Token counts, as the server counted."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Prompt tokens that came from the server's cache."""
+        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
 
 
 class ModelCard(Reply):
@@ -65,7 +78,7 @@ class _ChatChoice(Reply):
 
 class _ChatReply(Reply):
     choices: list[_ChatChoice]
-    usage: Usage | None = None
+    usage: TokenCounts | None = None
 
 
 class _TextChoice(Reply):
@@ -75,7 +88,7 @@ class _TextChoice(Reply):
 
 class _TextReply(Reply):
     choices: list[_TextChoice]
-    usage: Usage | None = None
+    usage: TokenCounts | None = None
 
 
 def parse(kind: type[_M], reply: JsonValue, where: str) -> _M:
@@ -128,7 +141,8 @@ def check_mass(logprobs: Collection[float], where: str) -> None:
         BadReply: They do.
     """
     # A logit may be too large for exp.
-    mass = math.fsum(math.exp(min(value, 1.0)) for value in logprobs)
+    too_high = bool(logprobs) and max(logprobs) > 1
+    mass = math.e if too_high else math.fsum(map(math.exp, logprobs))
     if mass > 1 + _MASS_ROUNDING:
         raise BadReply(f"{where}: {len(logprobs)} tokens have a probability of {mass:.4g} or more")
 
@@ -165,6 +179,12 @@ def text_generation(reply: JsonValue, where: str) -> Generation:
     parsed = parse(_TextReply, reply, where)
     choice = _only(parsed.choices, where)
     return _generation(choice.text, finish_reason(choice.finish_reason, where), parsed.usage, "")
+
+
+def counted(generation: Generation, usage: Usage) -> Generation:
+    """Add a response's figures to the totals, and return it."""
+    usage.add(1, generation.prompt_tokens or 0, generation.completion_tokens or 0, None)
+    return generation
 
 
 def finish_reason(reason: str | None, where: str) -> Literal["stop", "length"]:
@@ -240,7 +260,7 @@ def _only(choices: Sequence[_C], where: str) -> _C:
 
 
 def _generation(
-    text: str, finish: Literal["stop", "length"], usage: Usage | None, reasoning: str
+    text: str, finish: Literal["stop", "length"], usage: TokenCounts | None, reasoning: str
 ) -> Generation:
     if not reasoning:
         reasoning, text = set_reasoning_apart(text)

@@ -21,6 +21,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import JsonValue
@@ -126,6 +127,10 @@ class TgiClient:
             rendered = Rendered(chat.text + prompt.answer_prefix, joined)
         self._remember(self._prompts, rendered.text, rendered.token_ids)
         return rendered
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Render without the answer prefix."""
+        return (await self.render(replace(prompt, answer_prefix=""))).token_ids
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Encode as `/generate` would, which adds the BOS itself, and remember the text."""

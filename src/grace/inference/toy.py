@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from grace.errors import QueryRejected
 from grace.inference.client import (
@@ -85,6 +86,10 @@ class ToyClient:
         else:
             text = prompt.text
         return Rendered(text=text, token_ids=await self.encode(text))
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Render without the answer prefix."""
+        return (await self.render(replace(prompt, answer_prefix=""))).token_ids
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Encode greedily by the longest token that fits."""

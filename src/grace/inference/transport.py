@@ -12,16 +12,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from pydantic import JsonValue
 
 from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
+from grace.inference.usage import Usage
 
 # 424 is how TGI reports that generating failed: its worker, not the query.
 _TRANSIENT_STATUS = frozenset({408, 409, 424, 425, 429, 500, 502, 503, 504, 529})
 _SHOWN_BODY = 300
 _CONNECT_SECONDS = 10
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class Transport:
@@ -71,6 +74,7 @@ class Transport:
         self._connections = connections
         self._max_reply_bytes = max_reply_bytes
         self._session: aiohttp.ClientSession | None = None
+        self.usage = Usage()
 
     async def get(self, path: str) -> JsonValue:
         """
@@ -80,6 +84,15 @@ class Transport:
             ServerUnavailable, QueryRejected, BadReply: See `InferenceClient`.
         """
         return await self._request("GET", path, None)
+
+    async def get_text(self, path: str) -> str:
+        """
+        Fetch text, such as metrics.
+
+        Raises:
+            ServerUnavailable, QueryRejected, BadReply: See `InferenceClient`.
+        """
+        return (await self._exchange("GET", path, None)).decode("utf-8", "replace")
 
     async def post(self, path: str, payload: Mapping[str, JsonValue]) -> JsonValue:
         """
@@ -104,15 +117,28 @@ class Transport:
                 timeout=self._timeout,
                 headers=headers,
                 connector=aiohttp.TCPConnector(limit=self._connections),
-                trust_env=True,
+                # Looked up once: aiohttp would read files and variables again for each request.
+                proxy=_proxy_of(self.base_url),
             )
         return self._session
 
     async def _request(
         self, method: str, path: str, payload: Mapping[str, JsonValue] | None
     ) -> JsonValue:
+        body = await self._exchange(method, path, payload)
+        try:
+            # Python's parser would accept NaN and Infinity, which are not JSON.
+            parsed: JsonValue = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise BadReply(f"{path}: the reply is not JSON: {self._shown(body)}") from error
+        return parsed
+
+    async def _exchange(
+        self, method: str, path: str, payload: Mapping[str, JsonValue] | None
+    ) -> bytes:
+        self.usage.requests += 1
         url = f"{self.base_url}{path}"
-        data = None if payload is None else json.dumps(payload, allow_nan=False).encode()
+        data = None if payload is None else _ENCODER.encode(payload).encode()
         try:
             async with self._open().request(
                 method,
@@ -145,12 +171,7 @@ class Transport:
             raise QueryRejected(
                 f"{path}: HTTP {status}: {self._refusal(status)}{self._shown(body)}"
             )
-        try:
-            # Python's parser would accept NaN and Infinity, which are not JSON.
-            parsed: JsonValue = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise BadReply(f"{path}: the reply is not JSON: {self._shown(body)}") from error
-        return parsed
+        return body
 
     async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
         chunks = bytearray()
@@ -178,6 +199,14 @@ class Transport:
 
     def _from_variable(self) -> str:
         return f" in {self._key_variable}" if self._key_variable else ""
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for an address, if any."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def check_url(url: str) -> str:

@@ -56,7 +56,7 @@ class VllmClient:
         transport: Transport,
         model: str | None = None,
         *,
-        prompts_per_request: int = 64,
+        prompts_per_request: int = 512,
         tokens_per_request: int = 65_536,
     ) -> None:
         self._transport = transport
@@ -92,14 +92,11 @@ class VllmClient:
 
     async def render(self, prompt: Prompt) -> Rendered:
         """Let the server apply its template; decode its tokens and encode them again."""
+        token_ids = await self.prompt_tokens(prompt)
         if prompt.mode is PromptMode.CHAT:
-            token_ids = await self._requests.chat_tokens(prompt.messages)
             text = await self._requests.text(token_ids)
         else:
-            token_ids = await self._requests.tokens(prompt.text, add_special_tokens=True)
             text = self._bos.text + prompt.text
-        if self._bos.token_ids and token_ids[:2] == self._bos.token_ids * 2:
-            raise UnsupportedByServer("the rendered prompt begins with two BOS tokens")
         joined = await self.encode(text + prompt.answer_prefix)
         if not prompt.answer_prefix and joined != token_ids:
             raise UnsupportedByServer(
@@ -111,6 +108,16 @@ class VllmClient:
                 f"the answer prefix {prompt.answer_prefix!r} changes the prompt's own tokens"
             )
         return Rendered(text=text + prompt.answer_prefix, token_ids=joined)
+
+    async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Let the server apply its template and encode."""
+        if prompt.mode is PromptMode.CHAT:
+            token_ids = await self._requests.chat_tokens(prompt.messages)
+        else:
+            token_ids = await self._requests.tokens(prompt.text, add_special_tokens=True)
+        if self._bos.token_ids and token_ids[:2] == self._bos.token_ids * 2:
+            raise UnsupportedByServer("the rendered prompt begins with two BOS tokens")
+        return token_ids
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Encode a rendered text: its BOS is in the text, so none is added."""

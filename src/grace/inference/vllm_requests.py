@@ -18,9 +18,11 @@ from grace.inference.client import Generation, GenerationRequest
 from grace.inference.openai import schema_format
 from grace.inference.reply import (
     Reply,
+    TokenCounts,
     chat_generation,
     check_mass,
     checked_logprob,
+    counted,
     parse,
     text_generation,
 )
@@ -69,6 +71,7 @@ class _Choice(Reply):
 
 class _Completion(Reply):
     choices: list[_Choice]
+    usage: TokenCounts | None = None
 
 
 class VllmRequests:
@@ -117,10 +120,11 @@ class VllmRequests:
             payload["response_format"] = schema_format(request.json_schema)
         if request.prompt.mode is PromptMode.CHAT:
             payload["messages"] = _chat(request.prompt.messages)
-            return chat_generation(await self._transport.post(_CHAT, payload), f"vLLM {_CHAT}")
+            reply = await self._transport.post(_CHAT, payload)
+            return counted(chat_generation(reply, f"vLLM {_CHAT}"), self._transport.usage)
         payload["prompt"] = request.prompt.text
         reply = await self._transport.post(_COMPLETIONS, payload)
-        return text_generation(reply, f"vLLM {_COMPLETIONS}")
+        return counted(text_generation(reply, f"vLLM {_COMPLETIONS}"), self._transport.usage)
 
     async def texts(
         self, prompt: tuple[int, ...], count: int, max_tokens: int, **more: JsonValue
@@ -192,6 +196,13 @@ class VllmRequests:
         }
         where = f"vLLM {_COMPLETIONS}"
         reply = parse(_Completion, await self._transport.post(_COMPLETIONS, payload), where)
+        generated = reply.usage.completion_tokens if reply.usage else None
+        self._transport.usage.add(
+            prompts=len(prompts),
+            prompt_tokens=sum(map(len, prompts)),
+            generated_tokens=len(prompts) if generated is None else generated,
+            cached_tokens=reply.usage.cached_tokens if reply.usage else None,
+        )
         choices = sorted(reply.choices, key=lambda choice: choice.index)
         indices = [choice.index for choice in choices]
         if indices != list(range(len(prompts))):

@@ -4,22 +4,38 @@ The stages of a cell that ask a model: respond, extract, score.
 Each continues where the journal ends.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from grace.engine.execute import Asker, RetryPolicy, run_workers
+from pydantic import JsonValue
+
+from grace.engine.execute import Asker, RetryPolicy
+from grace.engine.forecast import (
+    MOST_QUERIES_TOGETHER,
+    Forecast,
+    estimated,
+    forecast_responses,
+    forecast_scores,
+)
 from grace.engine.journal import JournalWriter, Record
-from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScoreQuery
+from grace.engine.pace import Pace
+from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScorePlan, ScoreQuery
 from grace.engine.respond import Respondent
 from grace.engine.score import Scorer, ScoringMethod
+from grace.engine.workers import run_workers
 from grace.extraction.extract import OpenExtraction, RowText, plan_extraction
 from grace.extraction.model_extractor import ModelExtractor
+from grace.inference.client import GenerationRequest, Sampling
 from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
+from grace.pipeline.meter import Meter
 from grace.pipeline.stages import Stage
 from grace.runs.tables import ANSWERED, row_responses
+from grace.studies.probes import Turn
+from grace.studies.prompts import PromptMode, build_prompt
 from grace.studies.study import Study
 
 _U = TypeVar("_U")
@@ -43,17 +59,37 @@ async def respond(cell: Cell, connection: Connection) -> None:
     )
     for plan in cell.response_plans():
         name = f"{plan.trials.study.key} responses"
-        with _asking(cell, Stage.RESPOND, name, plan.query_keys) as asker:
-            pending = [
+
+        def expected(asker: Asker, block_size: int, plan: ResponsePlan = plan) -> Forecast:
+            todo = (
                 dialogue
                 for dialogue in plan.dialogues
-                if any(query.key not in asker.records for query in dialogue.queries)
-            ]
+                if not all(asker.is_finished(query.key) for query in dialogue.queries)
+            )
+            dialect = connection.server.dialect
+            return forecast_responses(todo, cell.use.mode, dialect, block_size=block_size)
 
-            async def work(dialogue: Dialogue, asker: Asker = asker) -> None:
-                await respondent.hold(dialogue, asker, cell.stop)
+        asking = _asking(
+            cell,
+            Stage.RESPOND,
+            name,
+            plan.query_keys,
+            connection,
+            cell.use.mode,
+            forecast=expected,
+        )
+        async with asking as asker:
+            pending = (
+                dialogue
+                for dialogue in plan.dialogues
+                if not all(asker.is_finished(query.key) for query in dialogue.queries)
+            )
 
-            await _work_off(cell, asker, pending, work, connection.concurrency)
+            async def work(batch: Sequence[Dialogue], asker: Asker = asker) -> None:
+                for dialogue in batch:
+                    await respondent.hold(dialogue, asker, cell.stop)
+
+            await _work_off(cell, asker, pending, work)
 
 
 async def extract(cell: Cell, connection: Connection) -> None:
@@ -73,17 +109,23 @@ async def extract(cell: Cell, connection: Connection) -> None:
         todo = plan_extraction(
             study, row_texts(plan, records), choice.name, rules_first=choice.rules_first
         )
-        with _asking(
-            cell, Stage.EXTRACT, f"{study.key} extraction", [one.key for one in todo]
-        ) as asker:
-            pending = [one for one in todo if one.key not in asker.records]
+        name = f"{study.key} extraction"
+        keys = [one.key for one in todo]
+        asking = _asking(cell, Stage.EXTRACT, name, keys, connection, choice.mode)
+        async with asking as asker:
+            pending = (one for one in todo if not asker.is_finished(one.key))
 
-            async def work(one: OpenExtraction, asker: Asker = asker, study: Study = study) -> None:
-                await asker.ask(
-                    one.key, "extraction", lambda: extractor.extract(study, one.responses)
-                )
+            async def work(
+                batch: Sequence[OpenExtraction], asker: Asker = asker, study: Study = study
+            ) -> None:
+                for one in batch:
 
-            await _work_off(cell, asker, pending, work, connection.concurrency)
+                    async def call(one: OpenExtraction = one) -> Mapping[str, JsonValue]:
+                        return await extractor.extract(study, one.responses)
+
+                    await asker.ask(one.key, "extraction", call)
+
+            await _work_off(cell, asker, pending, work)
 
 
 async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> None:
@@ -98,13 +140,58 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
     scorer = Scorer(connection.client, cell.use.mode, method, cell.use.answer_prefix)
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
-        with _asking(cell, Stage.SCORE, name, plan.query_keys) as asker:
-            pending = [query for query in plan.queries if query.key not in asker.records]
+        largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
 
-            async def work(query: ScoreQuery, asker: Asker = asker) -> None:
-                await asker.ask(query.key, query.probe.name, lambda: scorer.score(query))
+        def expected(asker: Asker, block_size: int, plan: ScorePlan = plan) -> Forecast:
+            todo = (query for query in plan.queries if not asker.is_finished(query.key))
+            return forecast_scores(
+                estimated(todo, cell.use.mode), connection.server.dialect, block_size=block_size
+            )
 
-            await _work_off(cell, asker, pending, work, connection.concurrency)
+        asking = _asking(
+            cell,
+            Stage.SCORE,
+            name,
+            plan.query_keys,
+            connection,
+            cell.use.mode,
+            largest,
+            expected if method is ScoringMethod.TRIE else None,
+        )
+        async with asking as asker:
+            pending = (query for query in plan.queries if not asker.is_finished(query.key))
+
+            async def work(batch: Sequence[ScoreQuery], asker: Asker = asker) -> None:
+                await score_together(scorer, asker, batch)
+
+            await _work_off(cell, asker, pending, work)
+
+
+async def score_together(scorer: Scorer, asker: Asker, batch: Sequence[ScoreQuery]) -> None:
+    """
+    Ask for several distributions in few requests; each is a query of its own.
+
+    Raises:
+        ServerUnavailable: See `Asker.ask`.
+    """
+    if len(batch) == 1:
+        (query,) = batch
+        await asker.ask(query.key, query.probe.name, lambda: scorer.score(query))
+        return
+    gathering = scorer.gathering(len(batch), asker.pace.too_large)
+
+    async def one(member: int, query: ScoreQuery) -> None:
+        async def call() -> Mapping[str, JsonValue]:
+            try:
+                return await scorer.score(query, gathering.questions_of(member))
+            finally:
+                gathering.leave(member)
+
+        await asker.ask(query.key, query.probe.name, call)
+
+    async with asyncio.TaskGroup() as group:
+        for member, query in enumerate(batch):
+            group.create_task(one(member, query))
 
 
 def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[RowText]:
@@ -117,30 +204,71 @@ def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[Ro
     return texts
 
 
-@contextmanager
-def _asking(cell: Cell, stage: Stage, name: str, keys: Sequence[QueryKey]) -> Iterator[Asker]:
+@asynccontextmanager
+async def _asking(
+    cell: Cell,
+    stage: Stage,
+    name: str,
+    keys: Sequence[QueryKey],
+    connection: Connection,
+    mode: PromptMode,
+    largest: int = 1,
+    forecast: Callable[[Asker, int], Forecast] | None = None,
+) -> AsyncIterator[Asker]:
     records = cell.records()
     if cell.settings.retry_failed:
         records = {key: record for key, record in records.items() if record.status == ANSWERED}
     started = time.monotonic()
+    pace = Pace(
+        connection.concurrency,
+        largest,
+        adaptive=connection.adaptive,
+        on_change=lambda requests, queries: cell.hook.pace_changed(name, requests, queries),
+    )
     with JournalWriter(cell.folder.journal, stage) as writer:
-        asker = Asker(name, stage, records, keys, writer, cell.hook, RetryPolicy())
+        asker = Asker(
+            name,
+            stage,
+            records,
+            keys,
+            writer,
+            cell.hook,
+            RetryPolicy(),
+            pace,
+            # Turns of a dialogue need the answers to those before them.
+            remember=stage is Stage.RESPOND,
+        )
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)
+        meter = await Meter.start(connection)
+        expected = forecast(asker, meter.block_size) if forecast is not None else None
         yield asker
-        asker.close()
+        cost = await meter.cost(asker, expected)
+        await asker.close(_sign_of_life(connection, mode))
     cell.hook.stage_finished(name, asker.counts)
     spent = time.monotonic() - started
     cell.seconds[stage] = round(cell.seconds.get(stage, 0.0) + spent, 3)
+    if cost.queries:
+        cell.costs[name] = cost
+
+
+def _sign_of_life(connection: Connection, mode: PromptMode) -> Callable[[], Awaitable[object]]:
+    """Return a call that asks the server for one token."""
+    request = GenerationRequest(
+        prompt=build_prompt([Turn(question="Are you there?")], [], mode),
+        sampling=Sampling(temperature=0),
+        max_tokens=1,
+        seed=0,
+    )
+    return lambda: connection.client.generate(request)
 
 
 async def _work_off(
     cell: Cell,
     asker: Asker,
-    pending: Sequence[_U],
-    work: Callable[[_U], Awaitable[None]],
-    concurrency: int,
+    pending: Iterable[_U],
+    work: Callable[[Sequence[_U]], Awaitable[None]],
 ) -> None:
-    await run_workers(pending, work, concurrency=concurrency, stop=cell.stop)
+    await run_workers(pending, work, pace=asker.pace, stop=cell.stop)
     if cell.stop.requested and asker.counts.not_asked:
         raise Stopped

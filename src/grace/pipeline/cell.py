@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from grace.engine.events import RunHook, StopFlag
-from grace.engine.journal import Record, read_journal
+from grace.engine.journal import JournalReader, Record
 from grace.engine.plan import (
     QueryKey,
     ResponsePlan,
@@ -20,6 +20,7 @@ from grace.pipeline.connection import Connection, ModelUse
 from grace.pipeline.extractor import ExtractorChoice
 from grace.runs.folder import RunFolder, RunRecord
 from grace.runs.identity import InputIdentity, RunIdentity, check_identity
+from grace.runs.manifest import StageCost
 from grace.settings import Experiment, RunSettings
 from grace.studies.trials import TrialSet
 
@@ -47,6 +48,8 @@ class Cell:
         stop: Whether to stop.
 
         seconds: Wall time by stage, filled as stages end.
+
+        costs: What each stage cost, by study and stage, filled as stages end.
     """
 
     experiment: Experiment
@@ -58,6 +61,8 @@ class Cell:
     hook: RunHook
     stop: StopFlag
     seconds: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, StageCost] = field(default_factory=dict)
+    _journal: JournalReader | None = field(default=None, init=False, repr=False)
 
     def identity(self, server: Mapping[str, object], scoring: str) -> RunIdentity:
         """Return the cell's identity on a server."""
@@ -106,8 +111,10 @@ class Cell:
         return tuple(plan_scores(trials) for trials in self.inputs)
 
     def records(self) -> Mapping[QueryKey, Record]:
-        """Read the journal."""
-        return read_journal(self.folder.journal).records
+        """Read what the journal has more since it was last looked at, and return all of it."""
+        if self._journal is None:
+            self._journal = JournalReader(self.folder.journal)
+        return self._journal.read().records
 
 
 def sampling_of(settings: RunSettings) -> Sampling:

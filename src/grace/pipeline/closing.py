@@ -49,6 +49,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         started=record.started,
         finished=finished.isoformat(timespec="seconds"),
         seconds=dict(cell.seconds),
+        costs=dict(cell.costs),
         complete=all(report.complete_rows == report.rows for report in studies.values()),
         warnings=tuple(_warnings(cell, studies, records)),
         identity=record.identity,

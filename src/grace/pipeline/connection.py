@@ -74,12 +74,18 @@ class Connection:
 
         server: Who answered.
 
-        concurrency: How many queries suit this server at a time.
+        concurrency: Most requests at a time.
+
+        adaptive: Whether fewer may suit the server better.
+
+        transport: The way to the server; None for a model in this process.
     """
 
     client: InferenceClient
     server: ServerIdentity
     concurrency: int
+    adaptive: bool = False
+    transport: Transport | None = None
 
 
 TOY = ModelUse(
@@ -194,10 +200,11 @@ async def connect_model(
     spec = catalogue.get(use.key)
     address = endpoint or spec.endpoint
     if address is not None:
-        client = await _endpoint_client(spec, settings, address, own=endpoint is None)
+        transport, client = await _endpoint_client(spec, settings, address, own=endpoint is None)
         try:
             server = await client.connect()
-            yield Connection(client, server, settings.concurrency or ENDPOINT_CONCURRENCY)
+            most = settings.concurrency or ENDPOINT_CONCURRENCY
+            yield Connection(client, server, most, adaptive=True, transport=transport)
         finally:
             await client.aclose()
         return
@@ -205,16 +212,17 @@ async def connect_model(
     slots = min(settings.concurrency or EMBEDDED_SLOTS, MAX_EMBEDDED_SLOTS)
     wanted = EmbeddedSettings(slots=slots, threads=settings.threads)
     async with embedded_server(weights.path, spec.key, wanted) as running:
-        embedded = LlamaCppClient(Transport(running.url), running.details)
+        transport = Transport(running.url)
+        embedded = LlamaCppClient(transport, running.details)
         try:
-            yield Connection(embedded, await embedded.connect(), slots)
+            yield Connection(embedded, await embedded.connect(), slots, transport=transport)
         finally:
             await embedded.aclose()
 
 
 async def _endpoint_client(
     spec: ModelSpec, settings: RunSettings, address: str, *, own: bool
-) -> InferenceClient:
+) -> tuple[Transport, InferenceClient]:
     variable = spec.api_key_env if own and spec.api_key_env else settings.api_key_env
     key = os.environ.get(variable)
     if own and spec.api_key_env and not key:
@@ -234,13 +242,13 @@ async def _endpoint_client(
         raise
     match dialect:
         case "llamacpp":
-            return LlamaCppClient(transport)
+            return transport, LlamaCppClient(transport)
         case "vllm":
-            return VllmClient(transport, spec.served_name)
+            return transport, VllmClient(transport, spec.served_name)
         case "tgi":
-            return TgiClient(transport, spec.served_name)
+            return transport, TgiClient(transport, spec.served_name)
         case "openai":
-            return OpenAiClient(
+            return transport, OpenAiClient(
                 transport,
                 spec.name_on_server if own else spec.served_name,
                 json_mode=spec.json_mode,

@@ -10,6 +10,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -75,6 +76,62 @@ class StudyReport(BaseModel):
     prompts_sha256: str
 
 
+class StageForecast(BaseModel):
+    """What a stage was estimated to cost before it began; see `engine.forecast.Forecast`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompts: int
+    prompt_tokens: int
+    computed_tokens: int
+    generated_tokens: int
+    requests: int | None
+
+
+class StageCost(BaseModel):
+    """
+    What a stage cost, as far as it was counted; None is not known.
+
+    Attributes:
+        queries: Queries that ended in this process.
+
+        retries: How many times one was sent again.
+
+        seconds: Wall time.
+
+        requests: HTTP requests.
+
+        prompts: Prompts that the model read, and `prompt_tokens` their tokens.
+
+        computed_tokens: Prompt tokens that the server computed; the others came
+            from its prefix cache.
+
+        computed_from: `replies`, or `server`: its own counters, which count the
+            work of its other users as well.
+
+        generated_tokens: Tokens of the responses; one for each scored prompt.
+
+        requests_at_once, queries_per_request: The pace at the stage's end.
+
+        forecast: What was expected of the same queries.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    queries: int
+    retries: int
+    seconds: float
+    requests: int | None = None
+    prompts: int | None = None
+    prompt_tokens: int | None = None
+    computed_tokens: int | None = None
+    computed_from: Literal["replies", "server"] | None = None
+    generated_tokens: int | None = None
+    requests_at_once: int
+    queries_per_request: int
+    forecast: StageForecast | None = None
+
+
 class FileEntry(BaseModel):
     """One file of the run: size and hash."""
 
@@ -95,6 +152,8 @@ class RunManifest(BaseModel):
             last one's end.
 
         seconds: Wall time by stage, of the process that closed the run.
+
+        costs: By study and stage, of the process that closed the run.
 
         complete: Whether every row has every answer.
 
@@ -117,6 +176,7 @@ class RunManifest(BaseModel):
     started: str
     finished: str
     seconds: Mapping[str, float]
+    costs: Mapping[str, StageCost] = {}
     complete: bool
     warnings: tuple[str, ...]
     identity: RunIdentity

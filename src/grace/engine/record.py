@@ -1,0 +1,106 @@
+"""
+A record: how one query ended, and its line in a journal.
+
+Lines are strict JSON in ASCII. Knows nothing of files.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from grace.engine.plan import QueryKey
+
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """
+    How one query ended.
+
+    Attributes:
+        key: The query.
+
+        stage: `respond`, `score` or `extract`.
+
+        probe: Name of the probe, for people.
+
+        status: `answered` or `failed`.
+
+        value: The answer as JSON; empty if failed.
+
+        error_type, error: Why it failed; empty if answered.
+
+        attempts: How many times it was sent.
+
+        seconds: From the first attempt to the end.
+
+        finished: Moment of the end, UTC, ISO 8601.
+    """
+
+    key: QueryKey
+    stage: str
+    probe: str
+    status: Literal["answered", "failed"]
+    value: Mapping[str, JsonValue]
+    error_type: str
+    error: str
+    attempts: int
+    seconds: float
+    finished: str
+
+
+# Checked by hand: a journal may have a line for each of a million queries.
+_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "key": str,
+    "stage": str,
+    "probe": str,
+    "status": str,
+    "value": dict,
+    "error_type": str,
+    "error": str,
+    "attempts": int,
+    "seconds": (int, float),
+    "finished": str,
+}
+
+
+def encode(record: Record) -> bytes:
+    """
+    Return a record's line.
+
+    Raises:
+        ValueError: It holds a number that is not finite.
+    """
+    return _ENCODER.encode({name: getattr(record, name) for name in _FIELDS}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Record:
+    """
+    Read a record from its line.
+
+    Raises:
+        ValueError, RecursionError: It is not one.
+    """
+    # Not pydantic's JSON parser: it refuses halves of surrogate pairs, which servers do
+    # send and which are written here as escapes, and it takes NaN for a number.
+    fields = json.loads(line, parse_constant=_refuse_constant)
+    if not isinstance(fields, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004
+    for name, kind in _FIELDS.items():
+        if name not in fields:
+            raise ValueError(f"it has no {name}")
+        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
+            raise ValueError(f"its {name} is {str(fields[name])[:40]!r}")  # noqa: TRY004
+    if unknown := fields.keys() - _FIELDS.keys():
+        raise ValueError(f"it has {min(unknown)!r}, which no record has")
+    if fields["status"] not in {"answered", "failed"}:
+        raise ValueError(f"its status is {fields['status']!r}")
+    return Record(**fields)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
