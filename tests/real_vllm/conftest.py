@@ -1,7 +1,6 @@
 """One vLLM server for all tests here, and the same once more as an older version."""
 
 import importlib.util
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
