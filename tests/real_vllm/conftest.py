@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,37 +11,41 @@ from fake_llamacpp import served
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
 from real_vllm.older import OlderVllm
-from real_vllm.server import VllmServer, vllm_server
+from real_vllm.server import vllm_server
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
-collect_ignore_glob = [] if HAS_VLLM else ["test_*.py"]
+collect_ignore_glob = [] if HAS_VLLM else ["*.py"]
 
 PRINTED = pytest.StashKey["list[Table | str]"]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option for those who work on these tests: vLLM takes minutes to start."""
+    parser.addoption("--vllm-url", help="a server with the same model that runs already")
+
+
 @pytest.fixture(scope="session")
-def folder() -> Path:
-    """The default model, in fp32, as vLLM reads it."""
+def vllm_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The server's address; its log is kept where pytest keeps its temporary files."""
+    running = request.config.getoption("--vllm-url")
+    if running is not None:
+        yield running
+        return
     from real_vllm.model_folder import model_folder
 
-    return model_folder()
+    with vllm_server(model_folder(), tmp_path_factory.mktemp("vllm") / "vllm.log") as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
-def vllm(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    """The server; its log is kept where pytest keeps its temporary files."""
-    log = tmp_path_factory.mktemp("vllm") / "vllm.log"
-    with vllm_server(folder, log) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def older(vllm: VllmServer) -> OlderVllm:
+def older(vllm_url: str) -> OlderVllm:
     """What stands before the same server and drops `logprob_token_ids`."""
-    return OlderVllm(vllm.url)
+    return OlderVllm(vllm_url)
 
 
 @pytest.fixture(scope="session")

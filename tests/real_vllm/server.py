@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 900.0
+START_SECONDS = 1800.0
 STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _LOG_TAIL = 4_000

@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from grace.runs.folder import RunFolder, find_runs
 from grace.runs.manifest import read_manifest
 from inputs import input_flags
 from processes import Command, Forker, wait_for_lines
-from real_vllm.server import VllmServer
 
 pytestmark = pytest.mark.vllm
 
@@ -22,8 +21,6 @@ MODEL = "smollm2-135m"
 LIMIT = 2
 PATIENCE_SECONDS = 1800.0
 SCORES_LIMIT = 1e-4
-
-Begin = Callable[..., Command]
 
 
 @dataclass
@@ -62,19 +59,19 @@ def commands(
 
 
 @pytest.fixture(scope="module")
-def whole(commands: Commands, vllm: VllmServer) -> Path:
+def whole(commands: Commands, vllm_url: str) -> Path:
     """The folder of runs that nothing interrupted."""
-    return commands.run("whole", vllm.url)
+    return commands.run("whole", vllm_url)
 
 
 @pytest.fixture(scope="module")
-def continued(commands: Commands, vllm: VllmServer) -> Path:
+def continued(commands: Commands, vllm_url: str) -> Path:
     """The same, killed three times: among responses, extractions and scores."""
     out = commands.folder / "continued"
     held: dict[Path, bytes] = {}
     # 8 responses, 4 extractions, 14 distributions.
     for lines in (4, 10, 18):
-        command = commands.start(out.name, vllm.url)
+        command = commands.start(out.name, vllm_url)
         wait_for_lines(out, lines, PATIENCE_SECONDS)
         command.kill()
         assert command.wait() == -signal.SIGKILL
@@ -82,7 +79,7 @@ def continued(commands: Commands, vllm: VllmServer) -> Path:
         journals = {path: path.read_bytes() for path in out.rglob("journal/*")}
         assert all(journals[path] == content for path, content in held.items())
         held = journals
-    return commands.run(out.name, vllm.url)
+    return commands.run(out.name, vllm_url)
 
 
 def tables(out: Path) -> dict[str, bytes]:
@@ -155,7 +152,7 @@ def test_killed_three_times_scores_are_those_of_an_uninterrupted_run(
 
 
 def test_killed_before_it_was_closed_the_tables_are_the_same_to_the_last_byte(
-    continued: Path, commands: Commands, vllm: VllmServer
+    continued: Path, commands: Commands, vllm_url: str
 ) -> None:
     again = commands.folder / "again"
     shutil.copytree(continued, again)
@@ -165,7 +162,7 @@ def test_killed_before_it_was_closed_the_tables_are_the_same_to_the_last_byte(
         for path in folder.path.glob("*.csv"):
             path.unlink()
     lines = [read_journal(folder.journal).lines for folder in find_runs(again)]
-    commands.run("again", vllm.url)
+    commands.run("again", vllm_url)
     assert tables(again) == expected
     assert [read_journal(folder.journal).lines for folder in find_runs(again)] == lines
 
@@ -187,11 +184,3 @@ def test_a_run_is_not_continued_by_the_other_method(
     command = commands.start("other", older_url, "--experiment", "exp2")
     assert command.wait(PATIENCE_SECONDS) == 1
     assert "asking.scoring: trie -> sequence" in " ".join(command.output.split())
-
-
-def test_the_method_that_a_server_lacks_is_refused(commands: Commands, older_url: str) -> None:
-    command = commands.start("refused", older_url, "--scoring", "trie", "--experiment", "exp2")
-    assert command.wait(PATIENCE_SECONDS) == 1
-    assert "gives no exact log-probabilities of fixed answers by trie" in " ".join(
-        command.output.split()
-    )

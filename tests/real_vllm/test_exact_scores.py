@@ -23,7 +23,6 @@ from grace.studies.builtin import BUILTIN_STUDIES
 from grace.studies.prompts import PromptMode
 from real_vllm.conftest import vllm_client
 from real_vllm.older import OlderVllm
-from real_vllm.server import VllmServer
 
 pytestmark = pytest.mark.vllm
 
@@ -57,13 +56,13 @@ def material() -> Material:
 
 
 @pytest.fixture(scope="module")
-def compared(vllm: VllmServer, older_url: str, material: Material) -> Compared:
+def compared(vllm_url: str, older_url: str, material: Material) -> Compared:
     """All scores; the reference is computed while the fall-back is waited for."""
     reference = Reference(quantised_weights().path)
 
     async def measure() -> Compared:
         by_method: dict[tuple[PromptMode, ScoringMethod], Scores] = {}
-        async with vllm_client(vllm.url) as client:
+        async with vllm_client(vllm_url) as client:
             preferred = choose_method(client.capabilities, None)
             rendered = {
                 mode: {query.key: await client.render(prompt_of(query, mode)) for query in asked}
@@ -170,7 +169,7 @@ def test_the_methods_agree_and_a_score_does_not_depend_on_cache_or_company(
         for mode in (CHAT, COMPLETION)
     ]
     for title, other in (
-        ("nothing and everything cached", measured.warm),
+        ("asked first and asked again", measured.warm),
         (f"alone and {AT_ONCE} at once", measured.together),
     ):
         differences = form_differences(measured.cold, other)
