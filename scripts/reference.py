@@ -36,7 +36,8 @@ from grace.pipeline.inputs import load_inputs
 from grace.runs.csvfile import Table
 from grace.runs.identity import RunIdentity
 from grace.runs.manifest import QueryCounts, RunManifest, StudyReport
-from grace.runs.tables import SCORE_HEADER, structured_header
+from grace.runs.score_table import SCORE_HEADER
+from grace.runs.tables import structured_header
 from grace.settings import RunSettings
 from grace.studies.builtin import BUILTIN_STUDIES
 from grace.studies.study import AnswerField, Study

@@ -10,7 +10,7 @@ from grace.analysis.summary import (
     summary_header,
 )
 from grace.runs.csvfile import Table
-from grace.runs.tables import SCORE_HEADER
+from grace.runs.score_table import SCORE_HEADER
 from grace.studies.knowledge import KNOWLEDGE
 from grace.studies.layout import probability_columns
 from grace.studies.make import make_rows

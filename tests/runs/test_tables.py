@@ -15,14 +15,9 @@ from grace.engine.score import Scorer, ScoringMethod
 from grace.extraction.result import Extraction, Outcome, not_attempted
 from grace.inference.toy import ToyClient
 from grace.runs.csvfile import Table, csv_bytes, read_table, write_bytes
-from grace.runs.tables import (
-    SCORE_HEADER,
-    probability_table,
-    response_table,
-    score_all,
-    score_table,
-    structured_table,
-)
+from grace.runs.score_table import SCORE_HEADER, score_table
+from grace.runs.scored import score_all
+from grace.runs.tables import probability_table, response_table, structured_table
 from grace.studies.knowledge import KNOWLEDGE
 from grace.studies.make import make_rows
 from grace.studies.politeness import POLITENESS

@@ -10,7 +10,7 @@ from grace.pipeline.overview import PlanLine
 from grace.pipeline.run import CellOutcome, CellStatus, RunOutcome
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder
-from grace.runs.manifest import RunManifest
+from grace.runs.manifest import RecheckReport, RunManifest
 from grace.settings import RunSettings
 from grace.studies.study import Study
 
@@ -93,6 +93,9 @@ def print_manifest(folder: RunFolder, manifest: RunManifest, *, files: bool = Tr
             beside,
         )
     out.print(table)
+    for study, report in manifest.studies.items():
+        if report.recheck is not None:
+            out.print(_recheck_text(study, report.recheck), markup=False)
     for warning in manifest.warnings[:_SHOWN_WARNINGS]:
         out.print(f"note: {warning}", markup=False, style="yellow")
     if len(manifest.warnings) > _SHOWN_WARNINGS:
@@ -131,6 +134,16 @@ def print_summary(folder: RunFolder, study: Study) -> None:
     table.add_section()
     table.add_row("n", *([""] * (width - 1)), *(str(n) for n in used.values()), style="dim")
     out.print(table)
+
+
+def _recheck_text(study: str, again: RecheckReport) -> str:
+    text = f"{study}: {again.answered:,} distributions were scored again, in another order"
+    if again.largest_change is None:
+        return text
+    return (
+        f"{text}; largest change of a log-probability: {again.largest_change:.2g} nats "
+        f"({again.probe}, {again.candidate})"
+    )
 
 
 def _short(mean: str) -> str:

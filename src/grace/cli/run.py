@@ -49,10 +49,13 @@ def run(
     extractor: options.Extractor = None,
     extractor_endpoint: options.ExtractorEndpoint = None,
     scoring: options.Scoring = None,
+    recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
     config: options.Config = None,
     *,
+    pmi: options.Pmi = False,
+    terminators: options.Terminators = False,
     dry_run: options.DryRun = False,
     new: options.New = False,
     retry_failed: options.RetryFailed = False,
@@ -74,8 +77,12 @@ def plan(
     limit: options.Limit = None,
     replicates: options.Replicates = None,
     temperature: options.Temperature = None,
+    recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     config: options.Config = None,
+    *,
+    pmi: options.Pmi = False,
+    terminators: options.Terminators = False,
 ) -> None:
     """Show what a run would ask; nothing is sent."""
     settings = options.settings_of(context)
@@ -145,10 +152,13 @@ def stage(
     extractor: options.Extractor = None,
     extractor_endpoint: options.ExtractorEndpoint = None,
     scoring: options.Scoring = None,
+    recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
     config: options.Config = None,
     *,
+    pmi: options.Pmi = False,
+    terminators: options.Terminators = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Run one stage of one experiment on one model: what containers run."""

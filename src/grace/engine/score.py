@@ -1,13 +1,25 @@
-"""Experiment 2: encoding candidate sets and asking for their log-probabilities."""
+"""
+Experiment 2: encoding candidate sets and asking for their log-probabilities.
 
-import re
-from collections.abc import Mapping
+What is stored of a query is all that was measured: the token log-probabilities
+of every form, the best token that begins none, and, if asked, the probability
+that an answer ends. Scores are made from it when tables are written.
+"""
+
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from pydantic import JsonValue
 
 from grace.engine.plan import ScoreQuery
-from grace.errors import ScoringError, TokenBoundaryError, UnsupportedByServer
+from grace.engine.terminators import CONTROL_TOKEN, chat_terminators, line_terminators
+from grace.errors import (
+    InferenceError,
+    ScoringError,
+    ServerUnavailable,
+    TokenBoundaryError,
+    UnsupportedByServer,
+)
 from grace.inference.client import (
     Capabilities,
     InferenceClient,
@@ -19,7 +31,7 @@ from grace.scoring.trie import path_logprobs, token_trie
 from grace.studies.probes import CandidateProbe
 from grace.studies.prompts import Message, Prompt, PromptMode, build_prompt
 
-_CONTROL_TOKEN = re.compile(r"<[^<>\s]+>")
+_Logprobs = dict[tuple[int, ...], tuple[float, ...]]
 
 
 class ScoringMethod(StrEnum):
@@ -69,6 +81,9 @@ class Scorer:
         method: See `ScoringMethod`.
 
         answer_prefix: What follows the chat template's header before an answer.
+
+        terminators: Whether to measure that an answer ends, too: one question
+            more for each form.
     """
 
     def __init__(
@@ -77,8 +92,13 @@ class Scorer:
         mode: PromptMode,
         method: ScoringMethod,
         answer_prefix: str = "",
+        *,
+        terminators: bool = False,
     ) -> None:
         self._client = client
+        self._terminators = terminators
+        self._turn_end: tuple[int, ...] | str | None = None
+        self._texts: dict[int, str] = {}
         self._mode = mode
         self._method = method
         self._answer_prefix = answer_prefix
@@ -98,32 +118,102 @@ class Scorer:
         prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(query.probe, prompt, rendered)
-        continuations = [form.token_ids for form in candidates.forms]
-        if self._method is ScoringMethod.SEQUENCE:
-            logprobs = await self._client.sequence_logprobs(rendered.token_ids, continuations)
-        else:
-            nodes = token_trie(continuations)
-            answers = await self._client.next_token_logprobs(
-                [
-                    NextTokenQuestion((*rendered.token_ids, *node.path), node.children)
-                    for node in nodes
-                ]
-            )
-            edges = {node.path: answer for node, answer in zip(nodes, answers, strict=True)}
-            logprobs = [path_logprobs(continuation, edges) for continuation in continuations]
-        return {
-            "forms": [
-                {
-                    "label": form.label,
-                    "text": form.text,
-                    "token_ids": list(form.token_ids),
-                    "logprobs": list(values),
-                }
-                for form, values in zip(candidates.forms, logprobs, strict=True)
-            ],
+        ends, why_no_end = await self._ends(candidates, rendered)
+        longer = [(*form.token_ids, end) for form in candidates.forms for end in ends.get(form, ())]
+        continuations = [form.token_ids for form in candidates.forms if not ends.get(form)]
+        logprobs, first = await self._measure(rendered.token_ids, [*continuations, *longer])
+        forms: list[JsonValue] = []
+        for form in candidates.forms:
+            ids = form.token_ids
+            found = [logprobs[*ids, end] for end in ends.get(form, ())] or [logprobs[ids]]
+            measured: dict[str, JsonValue] = {
+                "label": form.label,
+                "text": form.text,
+                "token_ids": list(ids),
+                "logprobs": list(found[0][: len(ids)]),
+            }
+            if form in ends:
+                measured["end_logprobs"] = [values[-1] for values in found]
+            forms.append(measured)
+        value: dict[str, JsonValue] = {
+            "forms": forms,
+            "outside": await self._outside(candidates, first),
             "prompt_sha256": prompt.sha256(),
             "prompt_tokens": len(rendered.token_ids),
         }
+        if self._terminators:
+            tokens = sorted({end for found in ends.values() for end in found})
+            value["end"] = {"reason": why_no_end} if why_no_end else {"token_ids": list(tokens)}
+        return value
+
+    async def _measure(
+        self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
+    ) -> tuple[_Logprobs, Mapping[int, float]]:
+        """Return the log-probabilities of continuations, and of the first token's neighbours."""
+        nodes = token_trie(continuations)
+        root = NextTokenQuestion(prompt, nodes[0].children, best_other=True)
+        if self._method is ScoringMethod.SEQUENCE:
+            scored = await self._client.sequence_logprobs(prompt, continuations)
+            first: Mapping[int, float] = {}
+            if self._client.capabilities.most_probable:
+                (first,) = await self._client.next_token_logprobs([root])
+            return dict(zip(continuations, scored, strict=True)), first
+        answers = await self._client.next_token_logprobs(
+            [
+                root,
+                *(NextTokenQuestion((*prompt, *node.path), node.children) for node in nodes[1:]),
+            ]
+        )
+        edges = {node.path: answer for node, answer in zip(nodes, answers, strict=True)}
+        return {one: path_logprobs(one, edges) for one in continuations}, answers[0]
+
+    async def _outside(
+        self, candidates: CandidateSet, first: Mapping[int, float]
+    ) -> dict[str, JsonValue]:
+        """Describe the most probable token that begins no answer, or say why it is not known."""
+        if not self._client.capabilities.most_probable:
+            return {"reason": "this server does not tell the most probable token"}
+        inside = {form.token_ids[0] for form in candidates.forms}
+        for token, logprob in first.items():
+            if token not in inside:
+                if token not in self._texts:
+                    # Some tokens have no text of their own: bytes, control tokens.
+                    self._texts[token] = await self._client.decode([token]) or f"<token {token}>"
+                return {"token_id": token, "text": self._texts[token], "logprob": logprob}
+        return {
+            "leads": False,
+            "reason": "the most probable token begins an answer, and this server tells no other",
+        }
+
+    async def _ends(
+        self, candidates: CandidateSet, rendered: Rendered
+    ) -> tuple[dict[SurfaceForm, tuple[int, ...]], str]:
+        """Return the tokens that end each form; or none, and why."""
+        if not self._terminators:
+            return {}, ""
+        if self._mode is PromptMode.CHAT:
+            if self._turn_end is None:
+                self._turn_end = await self._find_turn_end()
+            if isinstance(self._turn_end, str):
+                return {}, self._turn_end
+            return dict.fromkeys(candidates.forms, self._turn_end), ""
+        ends = {}
+        for form in candidates.forms:
+            try:
+                ends[form] = await line_terminators(
+                    self._client, rendered, form.token_ids, form.text
+                )
+            except TokenBoundaryError as error:
+                return {}, str(error)
+        return ends, ""
+
+    async def _find_turn_end(self) -> tuple[int, ...] | str:
+        try:
+            return await chat_terminators(self._client)
+        except ServerUnavailable:
+            raise
+        except (InferenceError, TokenBoundaryError) as error:
+            return str(error)
 
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered
@@ -188,7 +278,7 @@ class Scorer:
                 for word in ("one", "two three")
             ]
             shared = _common_suffix(*texts)
-            match = _CONTROL_TOKEN.search(shared)
+            match = CONTROL_TOKEN.search(shared)
             if match is not None:
                 header = shared[match.start() :]
                 bare = await self._client.encode("")

@@ -57,6 +57,9 @@ class Capabilities:
         seed: Sampling honours a seed.
 
         preferred_scoring: Which of the two exact ways costs this server less.
+
+        most_probable: The most probable next token is told with the answer to a
+            `NextTokenQuestion` that asks for it.
     """
 
     token_ids: bool
@@ -65,6 +68,7 @@ class Capabilities:
     json_schema: bool
     seed: bool
     preferred_scoring: Literal["trie", "sequence"] = "trie"
+    most_probable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +161,14 @@ class NextTokenQuestion:
         prefix: Token ids of prompt and answer so far.
 
         tokens: The ids asked about; at least one, no repeats.
+
+        best_other: Whether to tell the most probable of all other tokens too,
+            where the server lists it for nothing.
     """
 
     prefix: tuple[int, ...]
     tokens: tuple[int, ...]
+    best_other: bool = False
 
 
 class InferenceClient(Protocol):
@@ -190,6 +198,10 @@ class InferenceClient(Protocol):
         """Encode a rendered text as `render` would: special tokens parsed, BOS once."""
         ...
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special tokens included."""
+        ...
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response."""
         ...
@@ -197,7 +209,14 @@ class InferenceClient(Protocol):
     async def next_token_logprobs(
         self, questions: Sequence[NextTokenQuestion]
     ) -> list[dict[int, float]]:
-        """Return, per question, the log-probability of each token asked about."""
+        """
+        Return, per question, the log-probability of each token asked about.
+
+        An answer to a question with `best_other` may hold one token more: the
+        most probable of those that were not asked about. Servers that list only
+        the most probable token of all (`Capabilities.most_probable`) leave it
+        out where that one was asked about.
+        """
         ...
 
     async def sequence_logprobs(

@@ -46,6 +46,10 @@ class _Template(BaseModel):
     prompt: str
 
 
+class _Text(BaseModel):
+    content: str
+
+
 class _DefaultSettings(BaseModel):
     n_ctx: int = 0
 
@@ -138,6 +142,7 @@ class LlamaCppClient:
             json_schema=True,
             seed=True,
             preferred_scoring="trie",
+            most_probable=raw,
         )
         return ServerIdentity(
             dialect="llamacpp",
@@ -172,6 +177,11 @@ class LlamaCppClient:
             return ids[1:]
         return ids
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Let the server write the tokens out."""
+        reply = await self._transport.post("/detokenize", {"tokens": list(token_ids)})
+        return _parse(_Text, reply, "/detokenize").content
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response from the rendered prompt."""
         rendered = await self.render(request.prompt)
@@ -205,18 +215,33 @@ class LlamaCppClient:
         """Score each question's tokens as continuations of one token."""
         answers = []
         for question in questions:
-            scored = await self.sequence_logprobs(
-                question.prefix, [(token,) for token in question.tokens]
-            )
-            answers.append(
-                {token: values[0] for token, values in zip(question.tokens, scored, strict=True)}
-            )
+            known = await self._measure(question.prefix, [(token,) for token in question.tokens])
+            listed = known[()]
+            tokens = list(question.tokens)
+            if question.best_other:
+                # A list is of the most probable tokens: the best of it is the best of all.
+                others = listed.keys() - set(tokens)
+                tokens += sorted(others, key=lambda token: (-listed[token], token))[:1]
+            answers.append({token: listed[token] for token in tokens})
         return answers
 
     async def sequence_logprobs(
         self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
     ) -> list[tuple[float, ...]]:
         """Force paths until every token of every continuation is measured."""
+        known = await self._measure(prompt, continuations)
+        return [
+            tuple(known[ids[:depth]][token] for depth, token in enumerate(ids))
+            for ids in continuations
+        ]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def _measure(
+        self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
+    ) -> dict[tuple[int, ...], dict[int, float]]:
         if not self._capabilities.sequence:
             raise UnsupportedByServer(
                 "this llama.cpp server does not report raw log-probabilities of forced tokens"
@@ -226,14 +251,7 @@ class LlamaCppClient:
             for continuation in sorted(continuations, key=lambda ids: (-len(ids), ids)):
                 if not _is_known(continuation, known):
                     await self._force(prompt, continuation, known, slot)
-        return [
-            tuple(known[ids[:depth]][token] for depth, token in enumerate(ids))
-            for ids in continuations
-        ]
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._transport.aclose()
+        return known
 
     async def _force(
         self,

@@ -123,6 +123,7 @@ async def probe(requests: VllmRequests) -> Probed:
             sequence=token_ids and from_tail is not None and mode != "contradictory",
             json_schema=await _obeys_schema(requests, special),
             seed=await _honours_seed(requests, special),
+            most_probable=mode == "raw",
         ),
         listed_tokens=listed_tokens,
         bos=bos,

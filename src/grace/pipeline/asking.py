@@ -1,5 +1,5 @@
 """
-The stages of a cell that ask a model: respond, extract, score.
+The stages of a cell that ask a model: respond, extract, score, recheck.
 
 Each continues where the journal ends.
 """
@@ -12,6 +12,7 @@ from typing import TypeVar
 from grace.engine.execute import Asker, RetryPolicy, run_workers
 from grace.engine.journal import JournalWriter, Record
 from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScoreQuery
+from grace.engine.recheck import plan_recheck
 from grace.engine.respond import Respondent
 from grace.engine.score import Scorer, ScoringMethod
 from grace.extraction.extract import OpenExtraction, RowText, plan_extraction
@@ -19,7 +20,8 @@ from grace.extraction.model_extractor import ModelExtractor
 from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
 from grace.pipeline.stages import Stage
-from grace.runs.tables import ANSWERED, row_responses
+from grace.runs.scored import ANSWERED
+from grace.runs.tables import row_responses
 from grace.studies.study import Study
 
 _U = TypeVar("_U")
@@ -95,7 +97,7 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
 
         ServerUnavailable: The server is lost.
     """
-    scorer = Scorer(connection.client, cell.use.mode, method, cell.use.answer_prefix)
+    scorer = _scorer(cell, connection, method)
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
         with _asking(cell, Stage.SCORE, name, plan.query_keys) as asker:
@@ -105,6 +107,44 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
                 await asker.ask(query.key, query.probe.name, lambda: scorer.score(query))
 
             await _work_off(cell, asker, pending, work, connection.concurrency)
+
+
+async def recheck(cell: Cell, connection: Connection, method: ScoringMethod) -> None:
+    """
+    Run the stage `recheck`: score a sample of the distributions again, in another order.
+
+    Raises:
+        Stopped: A stop was asked for.
+
+        ServerUnavailable: The server is lost.
+    """
+    scorer = _scorer(cell, connection, method)
+    settings = cell.settings
+    for plan in cell.score_plans():
+        again = [
+            one.query
+            for one in plan_recheck(
+                plan, cell.records(), percent=settings.recheck, seed=settings.seed
+            )
+        ]
+        name = f"{plan.trials.study.key} recheck"
+        with _asking(cell, Stage.RECHECK, name, [query.key for query in again]) as asker:
+            pending = [query for query in again if query.key not in asker.records]
+
+            async def work(query: ScoreQuery, asker: Asker = asker) -> None:
+                await asker.ask(query.key, query.probe.name, lambda: scorer.score(query))
+
+            await _work_off(cell, asker, pending, work, connection.concurrency)
+
+
+def _scorer(cell: Cell, connection: Connection, method: ScoringMethod) -> Scorer:
+    return Scorer(
+        connection.client,
+        cell.use.mode,
+        method,
+        cell.use.answer_prefix,
+        terminators=cell.settings.terminators,
+    )
 
 
 def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[RowText]:
