@@ -1,6 +1,6 @@
 """What a command says at its end: where the tables are and what they hold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.table import Table
@@ -8,6 +8,7 @@ from rich.table import Table
 from grace.cli.screen import out
 from grace.pipeline.overview import PlanLine
 from grace.pipeline.run import CellOutcome, CellStatus, RunOutcome
+from grace.runs.csvfile import Table as Summary
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder
 from grace.runs.manifest import RecheckReport, RunManifest
@@ -24,7 +25,12 @@ _COLOURS = {
 _SHOWN_WARNINGS = 8
 
 
-def print_plan(inputs: Sequence[str], lines: Sequence[PlanLine], settings: RunSettings) -> None:
+def print_plan(
+    inputs: Sequence[str],
+    lines: Sequence[PlanLine],
+    extras: Iterable[str],
+    settings: RunSettings,
+) -> None:
     """Print what a run would ask of each of its models."""
     for line in inputs:
         out.print(line, markup=False)
@@ -52,6 +58,8 @@ def print_plan(inputs: Sequence[str], lines: Sequence[PlanLine], settings: RunSe
         f"{characters / 4 / 1000:,.0f} thousand prompt tokens (estimated: 4 characters a token)",
         markup=False,
     )
+    for extra in extras:
+        out.print(extra, markup=False)
     out.print(f"models: {', '.join(settings.model)}. Nothing was sent.", markup=False)
 
 
@@ -144,6 +152,27 @@ def _recheck_text(study: str, again: RecheckReport) -> str:
         f"{text}; largest change of a log-probability: {again.largest_change:.2g} nats "
         f"({again.probe}, {again.candidate})"
     )
+
+
+def print_agreement(agreement: Summary) -> None:
+    """Print how often the text is the most probable answer, by condition."""
+    table = Table(
+        title="Agreement of the text with the most probable answer",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    names = [name for name in agreement.header if name.startswith("condition_")]
+    shown = [*names, "comparison", "n_rows", "n_used", "agreement", "mean_probability"]
+    for name in shown:
+        words = name.removeprefix("condition_").replace("_", "\n")
+        table.add_column(words, justify="left" if name in (*names, "comparison") else "right")
+    for row in agreement.rows:
+        cells = dict(zip(agreement.header, row, strict=True))
+        for name in ("agreement", "mean_probability"):
+            cells[name] = _short(cells[name])
+        table.add_row(*(cells[name] for name in shown))
+    out.print(table)
 
 
 def _short(mean: str) -> str:

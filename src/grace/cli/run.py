@@ -20,6 +20,7 @@ from grace.cli.outcome import print_outcome, print_plan
 from grace.cli.screen import ScreenHook, err
 from grace.engine.events import StopFlag
 from grace.errors import RunFolderError, RunInterrupted, UsageError
+from grace.pipeline.extras import describe_extras
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
 from grace.pipeline.run import PreparedRun, RunOutcome, prepare
@@ -90,7 +91,12 @@ def plan(
     for key in settings.model:
         known.get(key)
     inputs = load_inputs(settings)
-    print_plan(describe_inputs(inputs), overview_of(inputs, settings), settings)
+    print_plan(
+        describe_inputs(inputs),
+        overview_of(inputs, settings),
+        describe_extras(inputs, settings),
+        settings,
+    )
 
 
 def resume(
