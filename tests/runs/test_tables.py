@@ -147,7 +147,10 @@ def test_the_probabilities_of_study_2_have_exactly_the_columns_of_the_contract()
 def test_the_long_table_has_exactly_the_columns_of_the_contract() -> None:
     assert (
         *("row", "stimulus_id", "probe", "candidate", "n_tokens", "logprob", "probability"),
-        *("coverage", "status", "error"),
+        *("coverage", "first_token_logprob", "first_token_probability", "first_token_shared"),
+        *("logprob_per_token", "logprob_per_character", "premise_logprob", "pmi"),
+        *("logprob_with_end", "probability_with_end", "outside_token", "outside_logprob"),
+        *("outside_leads", "not_measured", "status", "error"),
     ) == SCORE_HEADER
 
 

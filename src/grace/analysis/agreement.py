@@ -3,10 +3,10 @@ Agreement of the two experiments: what a model writes against what it finds most
 
 A row of Experiment 1 states an answer; Experiment 2 has a distribution over the
 same answers for the same stimulus. They agree if the stated answer is the most
-probable one. Samples are drawn from a model's distribution over all texts, so
-full agreement is not to be expected: beside it stands the mean probability that
-the distribution gives to the stated answers. Wang et al. (2024) and Hu and Levy
-(2023) compare text and probabilities in this way.
+probable one. Texts are samples, so full agreement is not to be expected: drawn
+from the distribution p, an answer is the most probable one with probability
+max p. The mean of it stands beside the agreement. Wang et al. (2024) and Hu and
+Levy (2023) compare text and probabilities.
 """
 
 import itertools
@@ -32,7 +32,7 @@ AGREEMENT_COLUMNS = (
     "se",
     "ci_low",
     "ci_high",
-    "mean_probability",
+    "expected_agreement",
 )
 
 _UNSTATED, _TIED, _UNSCORED = "n_unstated", "n_tied", "n_unscored"
@@ -40,11 +40,15 @@ _UNSTATED, _TIED, _UNSCORED = "n_unstated", "n_tied", "n_unscored"
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """One row: whether the answers agree, or why they cannot be compared."""
+    """
+    One row: whether the answers agree, and how probable the best one is.
+
+    Or `why_not`: why they cannot be compared.
+    """
 
     stimulus: str
     agrees: bool = False
-    probability: float = 0.0
+    highest: float = 0.0
     why_not: str = ""
 
 
@@ -120,21 +124,21 @@ def _compare(stimulus: str, stated: str | None, shares: Mapping[str, float]) -> 
     best = [label for label, share in shares.items() if share == max(shares.values())]
     if len(best) > 1:
         return _Compared(stimulus, why_not=_TIED)
-    return _Compared(stimulus, agrees=stated == best[0], probability=shares[stated])
+    return _Compared(stimulus, agrees=stated == best[0], highest=shares[best[0]])
 
 
 def _line(rows: list[_Compared]) -> Iterator[str]:
     used = [row for row in rows if not row.why_not]
     reasons = Counter(row.why_not for row in rows)
     estimate = estimate_mean([Observation(row.stimulus, float(row.agrees)) for row in used])
-    given = estimate_mean([Observation(row.stimulus, row.probability) for row in used])
+    expected = estimate_mean([Observation(row.stimulus, row.highest) for row in used])
     yield str(len(rows))
     yield str(len({row.stimulus for row in rows}))
     yield str(len(used))
     for reason in (_UNSTATED, _TIED, _UNSCORED):
         yield str(reasons[reason])
-    if estimate is None or given is None:
+    if estimate is None or expected is None:
         yield from ("",) * 5
         return
-    for value in (estimate.mean, estimate.se, estimate.ci_low, estimate.ci_high, given.mean):
+    for value in (estimate.mean, estimate.se, estimate.ci_low, estimate.ci_high, expected.mean):
         yield "" if value is None else number_text(value)

@@ -163,13 +163,13 @@ def print_agreement(agreement: Summary) -> None:
         pad_edge=False,
     )
     names = [name for name in agreement.header if name.startswith("condition_")]
-    shown = [*names, "comparison", "n_rows", "n_used", "agreement", "mean_probability"]
+    shown = [*names, "comparison", "n_rows", "n_used", "agreement", "expected_agreement"]
     for name in shown:
         words = name.removeprefix("condition_").replace("_", "\n")
         table.add_column(words, justify="left" if name in (*names, "comparison") else "right")
     for row in agreement.rows:
         cells = dict(zip(agreement.header, row, strict=True))
-        for name in ("agreement", "mean_probability"):
+        for name in ("agreement", "expected_agreement"):
             cells[name] = _short(cells[name])
         table.add_row(*(cells[name] for name in shown))
     out.print(table)

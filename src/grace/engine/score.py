@@ -14,7 +14,9 @@ from pydantic import JsonValue
 from grace.engine.plan import ScoreQuery
 from grace.engine.terminators import CONTROL_TOKEN, chat_terminators, line_terminators
 from grace.errors import (
+    BadReply,
     InferenceError,
+    QueryRejected,
     ScoringError,
     ServerUnavailable,
     TokenBoundaryError,
@@ -176,14 +178,22 @@ class Scorer:
         inside = {form.token_ids[0] for form in candidates.forms}
         for token, logprob in first.items():
             if token not in inside:
-                if token not in self._texts:
-                    # Some tokens have no text of their own: bytes, control tokens.
-                    self._texts[token] = await self._client.decode([token]) or f"<token {token}>"
-                return {"token_id": token, "text": self._texts[token], "logprob": logprob}
+                text = await self._text(token)
+                return {"token_id": token, "text": text, "logprob": logprob}
         return {
             "leads": False,
             "reason": "the most probable token begins an answer, and this server tells no other",
         }
+
+    async def _text(self, token: int) -> str:
+        if token not in self._texts:
+            try:
+                text = await self._client.decode([token])
+            except (QueryRejected, BadReply, UnsupportedByServer):
+                text = ""
+            # Some tokens have no text of their own.
+            self._texts[token] = text or f"<token {token}>"
+        return self._texts[token]
 
     async def _ends(
         self, candidates: CandidateSet, rendered: Rendered

@@ -50,7 +50,8 @@ class RecheckReport(BaseModel):
     Attributes:
         percent: The share that was asked for.
 
-        planned, answered, failed, not_asked: How many.
+        planned, answered, failed, not_asked: Distributions to be scored again, and
+            how they ended.
 
         largest_change: The largest difference of an answer's two
             log-probabilities, in nats; null if there is none to compare.
