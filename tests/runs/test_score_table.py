@@ -157,7 +157,7 @@ def test_a_study_without_premises_says_so() -> None:
 def test_line_breaks_and_quotes_of_a_token_are_shown_as_escapes() -> None:
     plan = plan_scores(study("study2"))
     records = asked(plan, terminators=False)
-    odd = {"token_id": 1, "text": '\n"é', "logprob": -0.001}
+    odd: JsonValue = {"token_id": 1, "text": '\n"é', "logprob": -0.001}
     records = {k: replace(one, value={**one.value, "outside": odd}) for k, one in records.items()}
     line = written(plan, records, "utterance")[0]
     assert (line["outside_token"], line["outside_leads"]) == ('\\n\\"é', "yes")
@@ -167,7 +167,8 @@ def test_line_breaks_and_quotes_of_a_token_are_shown_as_escapes() -> None:
 def test_an_impossible_number_beside_the_answers_fails_the_distribution(bad: float) -> None:
     plan = plan_scores(study("study2"))
     (key,) = plan.query_keys
-    value = {**asked(plan, terminators=False)[key].value, "outside": {"text": "a", "logprob": bad}}
+    odd: JsonValue = {"token_id": 1, "text": "a", "logprob": bad}
+    value = {**asked(plan, terminators=False)[key].value, "outside": odd}
     outcome = score_all(plan, {key: record(key, value)})[key]
     assert (outcome.status, outcome.distribution) == ("failed", None)
     assert "not a log-probability" in outcome.error

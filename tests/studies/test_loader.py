@@ -553,7 +553,7 @@ def test_a_premise_is_a_turn_without_the_trials_material() -> None:
     ("before", "after", "fault"),
     [
         ("      question: What do you say?\n", "", "premise.question is missing"),
-        ("What do you say?", "What of {wrod}?", "premise.question uses the unknown variable"),
+        ("What do you say?", "What of {thing}?", "premise.question uses the unknown variable"),
         ("What do you say?", "What {?", "premise.question is 'What {?'; expected { and } in pairs"),
         ("instruction: Say", "instructions: Say", "premise.instructions is not a key"),
     ],
