@@ -201,7 +201,7 @@ class FakeLlamaCpp:
         steps = []
         for depth, token in enumerate(path):
             values = await _ranked((*prompt, *path[:depth]))
-            if "grammar" in payload and not self.raw:
+            if _path(payload) and not self.raw:
                 # After the mask, the forced token is all there is.
                 values = {token: 0.0}
             best = list(values)[: self.listed or payload["n_probs"]]
@@ -294,6 +294,8 @@ def _decode(ids: Sequence[int]) -> str:
 
 
 def _path(payload: Mapping[str, Any]) -> tuple[int, ...]:
+    if "logit_bias" in payload:
+        return tuple(token for token, _ in payload["logit_bias"])
     return tuple(int(token) for token in re.findall(r"<\[(\d+)\]>", payload.get("grammar", "")))
 
 

@@ -6,7 +6,12 @@ import pytest
 from grace.engine.plan import QueryKey, ScoreQuery
 from grace.engine.score import Scorer, ScoringMethod
 from grace.engine.terminators import chat_terminators
-from grace.errors import QueryRejected, ServerUnavailable, TokenBoundaryError
+from grace.errors import (
+    QueryRejected,
+    ServerUnavailable,
+    TokenBoundaryError,
+    UnsupportedByServer,
+)
 from grace.inference.client import Capabilities, NextTokenQuestion, Rendered
 from grace.inference.toy import VOCABULARY, ToyClient
 from grace.studies.probes import Answer, CandidateProbe, Turn
@@ -92,6 +97,42 @@ async def test_ends_change_neither_the_other_numbers_nor_the_way_they_are_asked(
     for form in trie["forms"]:
         del form["end_logprobs"]
     assert trie["forms"] == plain["forms"]
+
+
+class SequenceOnly(ToyClient):
+    """The toy as a server that scores whole sequences only."""
+
+    takes_ends = True
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            token_ids=True, next_token=False, sequence=True, json_schema=False, seed=True
+        )
+
+    async def sequence_logprobs(
+        self, prompt: tuple[int, ...], continuations: Any
+    ) -> list[tuple[float, ...]]:
+        if not self.takes_ends and any(END in ids for ids in continuations):
+            raise UnsupportedByServer("takes text")
+        return await super().sequence_logprobs(prompt, continuations)
+
+
+async def test_a_server_of_whole_sequences_measures_ends_as_well() -> None:
+    trie = await value_of(Scorer(ToyClient(), CHAT, TRIE, terminators=True))
+    client = SequenceOnly()
+    value = await value_of(Scorer(client, CHAT, SEQUENCE, terminators=True))
+    assert (value["forms"], value["end"]) == (trie["forms"], trie["end"])
+    # One sequence a form, its end included.
+    assert client.requests == 5
+
+
+async def test_a_server_that_takes_no_control_token_gives_the_reason_and_all_else() -> None:
+    client = SequenceOnly()
+    client.takes_ends = False
+    value = await value_of(Scorer(client, CHAT, SEQUENCE, terminators=True))
+    assert value["end"] == {"reason": "takes text"}
+    assert value["forms"] == (await value_of(Scorer(ToyClient(), CHAT, TRIE)))["forms"]
 
 
 async def test_the_end_costs_one_question_a_form() -> None:

@@ -6,7 +6,8 @@ of every form, the best token that begins none, and, if asked, the probability
 that an answer ends. Scores are made from it when tables are written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import JsonValue
@@ -33,7 +34,14 @@ from grace.scoring.trie import path_logprobs, token_trie
 from grace.studies.probes import CandidateProbe
 from grace.studies.prompts import Message, Prompt, PromptMode, build_prompt
 
-_Logprobs = dict[tuple[int, ...], tuple[float, ...]]
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The log-probabilities of each form and of its ends, and those after the prompt."""
+
+    logprobs: Mapping[tuple[int, ...], tuple[float, ...]]
+    ends: Mapping[tuple[int, ...], tuple[float, ...]]
+    first: Mapping[int, float]
 
 
 class ScoringMethod(StrEnum):
@@ -121,25 +129,28 @@ class Scorer:
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(query.probe, prompt, rendered)
         ends, why_no_end = await self._ends(candidates, rendered)
-        longer = [(*form.token_ids, end) for form in candidates.forms for end in ends.get(form, ())]
-        continuations = [form.token_ids for form in candidates.forms if not ends.get(form)]
-        logprobs, first = await self._measure(rendered.token_ids, [*continuations, *longer])
+        try:
+            measured = await self._measure(rendered.token_ids, candidates, ends)
+        except UnsupportedByServer as error:
+            if not ends:
+                raise
+            # A server that takes text only may not take a control token after it.
+            ends, why_no_end = {}, str(error)
+            measured = await self._measure(rendered.token_ids, candidates, ends)
         forms: list[JsonValue] = []
         for form in candidates.forms:
-            ids = form.token_ids
-            found = [logprobs[*ids, end] for end in ends.get(form, ())] or [logprobs[ids]]
-            measured: dict[str, JsonValue] = {
+            held: dict[str, JsonValue] = {
                 "label": form.label,
                 "text": form.text,
-                "token_ids": list(ids),
-                "logprobs": list(found[0][: len(ids)]),
+                "token_ids": list(form.token_ids),
+                "logprobs": list(measured.logprobs[form.token_ids]),
             }
             if form in ends:
-                measured["end_logprobs"] = [values[-1] for values in found]
-            forms.append(measured)
+                held["end_logprobs"] = list(measured.ends[form.token_ids])
+            forms.append(held)
         value: dict[str, JsonValue] = {
             "forms": forms,
-            "outside": await self._outside(candidates, first),
+            "outside": await self._outside(candidates, measured.first),
             "prompt_sha256": prompt.sha256(),
             "prompt_tokens": len(rendered.token_ids),
         }
@@ -149,25 +160,46 @@ class Scorer:
         return value
 
     async def _measure(
-        self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
-    ) -> tuple[_Logprobs, Mapping[int, float]]:
-        """Return the log-probabilities of continuations, and of the first token's neighbours."""
-        nodes = token_trie(continuations)
+        self,
+        prompt: tuple[int, ...],
+        candidates: CandidateSet,
+        ends: Mapping[SurfaceForm, tuple[int, ...]],
+    ) -> _Measured:
+        forms = [form.token_ids for form in candidates.forms]
+        closed = {form.token_ids: tokens for form, tokens in ends.items()}
+        nodes = token_trie(forms)
         root = NextTokenQuestion(prompt, nodes[0].children, best_other=True)
-        if self._method is ScoringMethod.SEQUENCE:
-            scored = await self._client.sequence_logprobs(prompt, continuations)
-            first: Mapping[int, float] = {}
-            if self._client.capabilities.most_probable:
-                (first,) = await self._client.next_token_logprobs([root])
-            return dict(zip(continuations, scored, strict=True)), first
-        answers = await self._client.next_token_logprobs(
-            [
-                root,
-                *(NextTokenQuestion((*prompt, *node.path), node.children) for node in nodes[1:]),
+        leaves = [NextTokenQuestion((*prompt, *ids), tokens) for ids, tokens in closed.items()]
+        client, able = self._client, self._client.capabilities
+        if self._method is ScoringMethod.TRIE:
+            inner = [NextTokenQuestion((*prompt, *node.path), node.children) for node in nodes[1:]]
+            answers = await client.next_token_logprobs([root, *inner, *leaves])
+            asked = zip(nodes, answers[: len(nodes)], strict=True)
+            edges = {node.path: answer for node, answer in asked}
+            logprobs = {ids: path_logprobs(ids, edges) for ids in forms}
+            first, found = answers[0], answers[len(nodes) :]
+        elif able.next_token:
+            scored = await client.sequence_logprobs(prompt, forms)
+            logprobs = dict(zip(forms, scored, strict=True))
+            first, *found = await client.next_token_logprobs([root, *leaves])
+        else:
+            longer = [(*ids, end) for ids, tokens in closed.items() for end in tokens]
+            sequences = longer or forms
+            scored = await client.sequence_logprobs(prompt, sequences)
+            values = dict(zip(sequences, scored, strict=True))
+            logprobs = {
+                ids: values[*ids, closed[ids][0]][:-1] if ids in closed else values[ids]
+                for ids in forms
+            }
+            first = {}
+            found = [
+                {end: values[*ids, end][-1] for end in tokens} for ids, tokens in closed.items()
             ]
-        )
-        edges = {node.path: answer for node, answer in zip(nodes, answers, strict=True)}
-        return {one: path_logprobs(one, edges) for one in continuations}, answers[0]
+        ended = {
+            ids: tuple(answer[end] for end in tokens)
+            for (ids, tokens), answer in zip(closed.items(), found, strict=True)
+        }
+        return _Measured(logprobs, ended, first)
 
     async def _outside(
         self, candidates: CandidateSet, first: Mapping[int, float]

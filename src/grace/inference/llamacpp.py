@@ -2,10 +2,11 @@
 The dialect of llama.cpp's server.
 
 It reports the log-probability of the tokens that it generates, under the raw
-logits, before grammar and samplers, whatever their rank. A grammar of token
-ids forces a candidate's path, so its exact score comes back. The list of most
-probable tokens at each step of that path answers for its siblings too, so a
-set usually needs a few requests only; what is not in a list is forced in turn.
+logits, before bias, grammar and samplers, whatever their rank. A grammar of
+token ids forces a candidate's path, and a bias a single token, so its exact
+score comes back. The list of most probable tokens at each step of that path
+answers for its siblings too, so a set usually needs a few requests only; what is
+not in a list is forced in turn.
 
 The server ignores `echo` and `prompt_logprobs` without a word: neither is used.
 """
@@ -35,6 +36,8 @@ _M = TypeVar("_M", bound=BaseModel)
 # the width changes the cost and never the result.
 _LISTED_TOKENS = 200
 _LOWEST = -1e4
+# Added to a logit before sampling and after the reported numbers are taken.
+_CERTAIN = 1e4
 _ROUNDING = 1e-4
 
 
@@ -267,7 +270,7 @@ class LlamaCppClient:
                 "n_predict": len(path),
                 "n_probs": _LISTED_TOKENS,
                 "temperature": 0,
-                "grammar": "root ::= " + " ".join(f"<[{token}]>" for token in path),
+                **_forcing(path),
                 "return_tokens": True,
             },
         )
@@ -326,6 +329,13 @@ class LlamaCppClient:
         except (BadReply, QueryRejected):
             return False
         return abs(known[()][unlikely.id] - _logprob(unlikely.logprob)) < 0.2
+
+
+def _forcing(path: tuple[int, ...]) -> dict[str, JsonValue]:
+    if len(path) == 1:
+        # A grammar never allows a token that ends the text; a bias does.
+        return {"logit_bias": [[path[0], _CERTAIN]]}
+    return {"grammar": "root ::= " + " ".join(f"<[{token}]>" for token in path)}
 
 
 def _is_known(path: tuple[int, ...], known: Mapping[tuple[int, ...], Mapping[int, float]]) -> bool:
