@@ -45,9 +45,10 @@ def _recheck(study: str, again: RecheckReport) -> Iterable[str]:
 
 
 def _outside(cell: Cell, records: Mapping[QueryKey, Record]) -> Iterable[str]:
-    """Say, by probe, how often the most probable beginning is no answer's."""
+    """Say how often the most probable beginning is no answer's."""
     for plan in cell.score_plans():
         scored = score_all(plan, records).values()
+        found = []
         for probe in plan.trials.study.candidate_probes:
             told = [
                 one.outside
@@ -57,8 +58,9 @@ def _outside(cell: Cell, records: Mapping[QueryKey, Record]) -> Iterable[str]:
             leading = Counter(outside.token for outside in told if outside.leads)
             if leading:
                 token, _ = min(leading.items(), key=lambda item: (-item[1], item[0]))
-                yield (
-                    f"{plan.trials.study.key}: in {leading.total()} of {len(told)} distributions "
-                    f"of {probe.name}, the most probable next token begins no answer; most often "
-                    f"it is {token!r}"
-                )
+                found.append(f"{probe.name} {leading.total()} of {len(told)} (mostly {token!r})")
+        if found:
+            yield (
+                f"{plan.trials.study.key}: distributions in which the most probable next token "
+                f"begins no answer: {', '.join(found)}"
+            )
