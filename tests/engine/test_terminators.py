@@ -53,6 +53,8 @@ async def value_of(scorer: Scorer, asked: ScoreQuery = ASKED) -> Any:
 
 async def test_the_end_of_a_turn_is_what_the_template_writes_after_one() -> None:
     assert await chat_terminators(ToyClient()) == (END,)
+    # Where it is known, the template is not looked at.
+    assert await chat_terminators(Templated(" so on"), "<|end|>") == (END,)
 
 
 @pytest.mark.parametrize("after", ["\n<|end|>", " and so on", "<|eot|>"])

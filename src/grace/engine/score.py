@@ -7,11 +7,11 @@ that an answer ends. Scores are made from it when tables are written.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import JsonValue
 
+from grace.engine.measuring import measure
 from grace.engine.plan import ScoreQuery
 from grace.engine.terminators import CONTROL_TOKEN, chat_terminators, line_terminators
 from grace.errors import (
@@ -26,22 +26,11 @@ from grace.errors import (
 from grace.inference.client import (
     Capabilities,
     InferenceClient,
-    NextTokenQuestion,
     Rendered,
 )
 from grace.scoring.candidates import CandidateSet, SurfaceForm, continuation_tokens
-from grace.scoring.trie import path_logprobs, token_trie
 from grace.studies.probes import CandidateProbe
 from grace.studies.prompts import Message, Prompt, PromptMode, build_prompt
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """The log-probabilities of each form and of its ends, and those after the prompt."""
-
-    logprobs: Mapping[tuple[int, ...], tuple[float, ...]]
-    ends: Mapping[tuple[int, ...], tuple[float, ...]]
-    first: Mapping[int, float]
 
 
 class ScoringMethod(StrEnum):
@@ -129,14 +118,20 @@ class Scorer:
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(query.probe, prompt, rendered)
         ends, why_no_end = await self._ends(candidates, rendered)
+        ask = self._client.next_token_logprobs
+        by_trie = self._method is ScoringMethod.TRIE
         try:
-            measured = await self._measure(rendered.token_ids, candidates, ends)
+            measured = await measure(
+                self._client, ask, rendered.token_ids, candidates, ends, by_trie=by_trie
+            )
         except UnsupportedByServer as error:
             if not ends:
                 raise
             # A server that takes text only may not take a control token after it.
             ends, why_no_end = {}, str(error)
-            measured = await self._measure(rendered.token_ids, candidates, ends)
+            measured = await measure(
+                self._client, ask, rendered.token_ids, candidates, ends, by_trie=by_trie
+            )
         forms: list[JsonValue] = []
         for form in candidates.forms:
             held: dict[str, JsonValue] = {
@@ -158,48 +153,6 @@ class Scorer:
             tokens = sorted({end for found in ends.values() for end in found})
             value["end"] = {"reason": why_no_end} if why_no_end else {"token_ids": list(tokens)}
         return value
-
-    async def _measure(
-        self,
-        prompt: tuple[int, ...],
-        candidates: CandidateSet,
-        ends: Mapping[SurfaceForm, tuple[int, ...]],
-    ) -> _Measured:
-        forms = [form.token_ids for form in candidates.forms]
-        closed = {form.token_ids: tokens for form, tokens in ends.items()}
-        nodes = token_trie(forms)
-        root = NextTokenQuestion(prompt, nodes[0].children, best_other=True)
-        leaves = [NextTokenQuestion((*prompt, *ids), tokens) for ids, tokens in closed.items()]
-        client, able = self._client, self._client.capabilities
-        if self._method is ScoringMethod.TRIE:
-            inner = [NextTokenQuestion((*prompt, *node.path), node.children) for node in nodes[1:]]
-            answers = await client.next_token_logprobs([root, *inner, *leaves])
-            asked = zip(nodes, answers[: len(nodes)], strict=True)
-            edges = {node.path: answer for node, answer in asked}
-            logprobs = {ids: path_logprobs(ids, edges) for ids in forms}
-            first, found = answers[0], answers[len(nodes) :]
-        elif able.next_token:
-            scored = await client.sequence_logprobs(prompt, forms)
-            logprobs = dict(zip(forms, scored, strict=True))
-            first, *found = await client.next_token_logprobs([root, *leaves])
-        else:
-            longer = [(*ids, end) for ids, tokens in closed.items() for end in tokens]
-            sequences = longer or forms
-            scored = await client.sequence_logprobs(prompt, sequences)
-            values = dict(zip(sequences, scored, strict=True))
-            logprobs = {
-                ids: values[*ids, closed[ids][0]][:-1] if ids in closed else values[ids]
-                for ids in forms
-            }
-            first = {}
-            found = [
-                {end: values[*ids, end][-1] for end in tokens} for ids, tokens in closed.items()
-            ]
-        ended = {
-            ids: tuple(answer[end] for end in tokens)
-            for (ids, tokens), answer in zip(closed.items(), found, strict=True)
-        }
-        return _Measured(logprobs, ended, first)
 
     async def _outside(
         self, candidates: CandidateSet, first: Mapping[int, float]

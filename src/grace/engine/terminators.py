@@ -21,9 +21,15 @@ LINE_ENDS = ("\n", "\n\n")
 _CONTENT = "Heliotrope"
 
 
-async def chat_terminators(client: InferenceClient) -> tuple[int, ...]:
+async def chat_terminators(client: InferenceClient, end_of_turn: str = "") -> tuple[int, ...]:
     """
     Return the token that ends an assistant's turn.
+
+    Args:
+        client: The model.
+
+        end_of_turn: The control token, where it is known; "" looks at what the
+            model's template writes.
 
     Raises:
         TokenBoundaryError: The template writes something else after a turn, or
@@ -31,6 +37,15 @@ async def chat_terminators(client: InferenceClient) -> tuple[int, ...]:
 
         InferenceError: The server does not render such a chat.
     """
+    text = end_of_turn or await _template_end(client)
+    bare = await client.encode("")
+    ids = (await client.encode(text))[len(bare) :]
+    if len(ids) != 1:
+        raise TokenBoundaryError(f"{text!r} ends a turn, and is {len(ids)} tokens")
+    return ids
+
+
+async def _template_end(client: InferenceClient) -> str:
     messages = (
         Message("user", "Name a colour."),
         Message("assistant", _CONTENT),
@@ -46,11 +61,7 @@ async def chat_terminators(client: InferenceClient) -> tuple[int, ...]:
         raise TokenBoundaryError(
             f"the chat template writes {after[:20]!r} after a turn, and no control token first"
         )
-    bare = await client.encode("")
-    ids = (await client.encode(match.group()))[len(bare) :]
-    if len(ids) != 1:
-        raise TokenBoundaryError(f"{match.group()!r} ends a turn, and is {len(ids)} tokens")
-    return ids
+    return match.group()
 
 
 async def line_terminators(
