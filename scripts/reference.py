@@ -23,6 +23,7 @@ from typing import Any, Final, get_args, get_origin
 import typer.main
 
 from grace import errors
+from grace.analysis.agreement import agreement_header
 from grace.analysis.summary import (
     summarise_probabilities,
     summarise_structured,
@@ -35,8 +36,9 @@ from grace.engine.journal import Record
 from grace.pipeline.inputs import load_inputs
 from grace.runs.csvfile import Table
 from grace.runs.identity import RunIdentity
-from grace.runs.manifest import QueryCounts, RunManifest, StudyReport
-from grace.runs.tables import SCORE_HEADER, structured_header
+from grace.runs.manifest import QueryCounts, RecheckReport, RunManifest, StudyReport
+from grace.runs.score_table import SCORE_HEADER
+from grace.runs.tables import structured_header
 from grace.settings import RunSettings
 from grace.studies.builtin import BUILTIN_STUDIES
 from grace.studies.study import AnswerField, Study
@@ -64,6 +66,34 @@ _SHARED_COLUMNS: Final = {
     "its surface forms.",
     "probability": "Probability of the answer, normalised over the answers of the probe.",
     "coverage": "Probability of all answers of the probe together, before normalising.",
+    "first_token_logprob": "Natural logarithm of the probability that the next token begins one "
+    "of the answer's surface forms.",
+    "first_token_probability": "The same as a share of the tokens that begin any answer. Answers "
+    "that begin with the same token share it; then the column sums to more than 1.",
+    "first_token_shared": "How many answers begin with a first token of this one, itself "
+    "included: 1 if its first token tells it apart.",
+    "logprob_per_token": "`logprob` by `n_tokens`.",
+    "logprob_per_character": "`logprob` by the characters (Unicode code points) of the answer's "
+    "first surface form, as the study has it.",
+    "premise_logprob": "`logprob` of the same answer after the probe's premise (`--pmi`).",
+    "pmi": "PMI-DC: `logprob` - `premise_logprob`.",
+    "logprob_with_end": "Natural logarithm of the probability that the answer comes and ends "
+    "there (`--terminators`).",
+    "probability_with_end": "The same, normalised over the answers of the probe.",
+    "outside_token": "The most probable next token after the prompt that begins no answer; line "
+    'breaks, tabs and quotation marks as `\\n`, `\\t` and `\\"`.',
+    "outside_logprob": "Its log-probability.",
+    "outside_leads": "`yes` if it is more probable than every token that begins an answer, else "
+    "`no`; empty if the server does not tell.",
+    "not_measured": "Why scores of an answered line are empty, as `pmi: REASON; end: REASON; "
+    "outside: REASON`; empty if none is.",
+    "comparison": "What is compared: `knowledge` and `state` in Study 1, `utterance` in Study 2.",
+    "n_unstated": "Rows whose text states none of the answers.",
+    "n_tied": "Rows whose text or distribution has no single best answer.",
+    "n_unscored": "Rows whose stimulus has no distribution.",
+    "agreement": "Proportion of the used rows whose stated answer is the most probable one.",
+    "expected_agreement": "Mean probability of the most probable answer: the agreement to expect "
+    "if texts were drawn from the distributions.",
     "rows": "`all`, or `included`: without the rows that an exclusion rule sets apart.",
     "measure": "What is summarised; the measures stand above, under each study.",
     "n_rows": "Rows of the condition (in probability summaries: one for each stimulus).",
@@ -325,6 +355,8 @@ def _tables_page() -> str:
         "## Score tables of every study",
         "`{model}_{study}_scores.csv` (exp2): one line for each row, probe and answer.",
         _table(("column", "meaning"), [(f"`{n}`", _shared(n)) for n in SCORE_HEADER]),
+        "The formulas are on the page about [measurement](../explanation/measurement.md"
+        "#other-scores-of-an-answer).",
         "## Summary tables of every study",
         "`{model}_{study}_summary.csv`: one line for each condition and measure. The first "
         "columns are the condition, as `condition_NAME`.",
@@ -333,6 +365,18 @@ def _tables_page() -> str:
             [
                 (f"`{name}`", _shared(name))
                 for name in summary_header(next(iter(BUILTIN_STUDIES.values())))
+                if not name.startswith("condition_")
+            ],
+        ),
+        "## Agreement tables",
+        "`OUT/agreement/MODEL/TIMESTAMP/{model}_{study}_agreement.csv`: written by `grace "
+        "summarise` where both experiments of a model are finished under the same timestamp. The "
+        "first columns are the condition.",
+        _table(
+            ("column", "meaning"),
+            [
+                (f"`{name}`", _shared(name))
+                for name in agreement_header(next(iter(BUILTIN_STUDIES.values())))
                 if not name.startswith("condition_")
             ],
         ),
@@ -366,6 +410,8 @@ def _tables_page() -> str:
         _class_table(RunIdentity),
         "For each study:",
         _class_table(StudyReport),
+        "`recheck`:",
+        _class_table(RecheckReport),
         "Queries are accounted for as `planned` = `answered` + `failed` + `not_asked`, by probe "
         f"({', '.join(f'`{name}`' for name in QueryCounts.model_fields)}).",
     ]  # fmt: skip
@@ -407,7 +453,8 @@ def _study_tables(study: Study) -> list[str]:
         "proportion of rows that fall under a rule):",
         _listed(_measures(study, "exp1")),
         "Measures in exp2 (columns of the probability table; for a probe that has none there, "
-        "`PROBE_prob_ANSWER`; and the coverage of every probe):",
+        "`PROBE_prob_ANSWER`; how far separate likelihoods fit together; the coverage of every "
+        "probe; and the proportion of distributions in which `outside_leads` is `yes`):",
         _listed(_measures(study, "exp2")),
     ]
 
@@ -432,7 +479,7 @@ def _measures(study: Study, experiment: str) -> list[str]:
         header = (*trials.header, *(column.name for column in study.probability_columns))
         row = (*cells, *[""] * len(study.probability_columns))
         lines = [
-            ("1", "", probe.name, label, "", "", "", "", "", "")
+            ("1", "", probe.name, label, *[""] * (len(SCORE_HEADER) - 4))
             for probe in study.candidate_probes
             for label in probe.labels
         ]

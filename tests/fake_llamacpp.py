@@ -116,6 +116,7 @@ class FakeLlamaCpp:
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/apply-template", self._apply_template)
         app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_post("/detokenize", self._detokenize)
         app.router.add_post("/completion", self._completion)
         return app
 
@@ -155,6 +156,9 @@ class FakeLlamaCpp:
         if payload["add_special"] and self.bos:
             ids = [VOCABULARY.index(self.bos), *ids]
         return _json({"tokens": ids})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        return _json({"content": _decode((await request.json())["tokens"])})
 
     async def _completion(self, request: web.Request) -> web.Response:
         payload = await request.json()
@@ -197,7 +201,7 @@ class FakeLlamaCpp:
         steps = []
         for depth, token in enumerate(path):
             values = await _ranked((*prompt, *path[:depth]))
-            if "grammar" in payload and not self.raw:
+            if _path(payload) and not self.raw:
                 # After the mask, the forced token is all there is.
                 values = {token: 0.0}
             best = list(values)[: self.listed or payload["n_probs"]]
@@ -290,6 +294,8 @@ def _decode(ids: Sequence[int]) -> str:
 
 
 def _path(payload: Mapping[str, Any]) -> tuple[int, ...]:
+    if "logit_bias" in payload:
+        return tuple(token for token, _ in payload["logit_bias"])
     return tuple(int(token) for token in re.findall(r"<\[(\d+)\]>", payload.get("grammar", "")))
 
 

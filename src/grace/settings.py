@@ -64,6 +64,13 @@ class RunSettings(BaseModel):
 
         scoring: `auto`, `trie` or `sequence`.
 
+        pmi: Score the answers of exp2 after a domain premise as well.
+
+        terminators: Measure in exp2 that an answer ends, as well.
+
+        recheck: Percentage of the distributions of exp2 that are scored again, in
+            another order, to see how far the numbers repeat.
+
         catalogue: The user's own catalogue file, added to the built-in one.
 
         threads: Compute threads of the embedded server; 0 takes idle cores.
@@ -97,6 +104,9 @@ class RunSettings(BaseModel):
     extractor: str = "auto"
     extractor_endpoint: str | None = None
     scoring: Literal["auto", "trie", "sequence"] = "auto"
+    pmi: bool = False
+    terminators: bool = False
+    recheck: float = Field(default=0.0, ge=0, le=100)
     catalogue: Path | None = None
     threads: int = Field(default=0, ge=0, le=256)
     dry_run: bool = False

@@ -10,7 +10,7 @@ from grace.analysis.summary import (
     summary_header,
 )
 from grace.runs.csvfile import Table
-from grace.runs.tables import SCORE_HEADER
+from grace.runs.score_table import SCORE_HEADER
 from grace.studies.knowledge import KNOWLEDGE
 from grace.studies.layout import probability_columns
 from grace.studies.make import make_rows
@@ -152,17 +152,21 @@ WIDE = ("group", "story", "sure_prob_yes", "sure_prob_no", "sure_entropy")
 def probability_tables(given: TrialSet, *shares: float | None) -> tuple[Table, Table]:
     wide, long = [], []
     for trial, share in zip(given.trials, shares, strict=True):
-        cells = ("", "", "") if share is None else (str(share), str(1 - share), "1")
-        wide.append((*trial.cells, *cells))
+        numbers = ("", "", "") if share is None else (str(share), str(1 - share), "1")
+        wide.append((*trial.cells, *numbers))
         for probe in ("sure", "extra"):
             for label, p in (("yes", share), ("no", None if share is None else 1 - share)):
                 number, coverage = ("", "") if p is None else (str(p), "0.25")
-                long.append(
-                    (
-                        *(str(trial.row), trial.stimulus_id, probe, label, "1", "-1"),
-                        *(number, coverage, "failed" if p is None else "answered", ""),
-                    )
-                )
+                cells = dict.fromkeys(SCORE_HEADER, "") | {
+                    "row": str(trial.row),
+                    "stimulus_id": trial.stimulus_id,
+                    "probe": probe,
+                    "candidate": label,
+                    "probability": number,
+                    "coverage": coverage,
+                    "outside_leads": "" if share is None else "yes" if share < 0.5 else "no",
+                }
+                long.append(tuple(cells.values()))
     return Table(WIDE, tuple(wide)), Table(SCORE_HEADER, tuple(long))
 
 
@@ -181,6 +185,7 @@ def test_coverage_and_probes_without_a_column_are_summarised_too() -> None:
     assert summary["x", "all", "extra_prob_yes"]["mean"] == "0.4"
     assert summary["x", "all", "coverage_sure"]["mean"] == "0.25"
     assert summary["x", "all", "coverage_extra"]["mean"] == "0.25"
+    assert summary["x", "all", "outside_leads_sure"]["mean"] == "0.5"
 
 
 def test_a_distribution_that_failed_is_missing() -> None:

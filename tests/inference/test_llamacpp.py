@@ -96,6 +96,33 @@ async def test_next_tokens_are_scored_as_answers_of_one_token() -> None:
     assert answer == pytest.approx(truth)
 
 
+@pytest.mark.parametrize("listed", [None, 4], ids=["all listed", "4 listed"])
+async def test_the_best_other_token_is_read_from_the_list_for_nothing(listed: int | None) -> None:
+    server = FakeLlamaCpp(listed=listed)
+    everything = NextTokenQuestion(PROMPT, tuple(range(len(VOCABULARY))))
+    (truth,) = await ToyClient().next_token_logprobs([everything])
+    ranked = sorted(truth, key=lambda token: -truth[token])
+    # The best two are asked about, so the third is the best of the others.
+    question = NextTokenQuestion(PROMPT, tuple(ranked[:2]), best_other=True)
+    async with client(server) as connected:
+        assert connected.capabilities.most_probable
+        server.asked.clear()
+        (answer,) = await connected.next_token_logprobs([question])
+        assert len(server.asked) == 1
+        assert await connected.decode([ranked[2]]) == VOCABULARY[ranked[2]]
+    assert answer == pytest.approx({token: truth[token] for token in ranked[:3]})
+
+
+async def test_a_list_of_tokens_that_were_all_asked_about_tells_no_other() -> None:
+    everything = NextTokenQuestion(PROMPT, tuple(range(len(VOCABULARY))))
+    (truth,) = await ToyClient().next_token_logprobs([everything])
+    best = max(truth, key=lambda token: truth[token])
+    async with client(FakeLlamaCpp(listed=1)) as connected:
+        question = NextTokenQuestion(PROMPT, (best,), best_other=True)
+        (answer,) = await connected.next_token_logprobs([question])
+    assert set(answer) == {best}
+
+
 async def test_a_server_whose_scores_are_masked_is_found_out() -> None:
     async with client(FakeLlamaCpp(raw=False)) as connected:
         assert not connected.capabilities.sequence

@@ -27,6 +27,28 @@ async def test_next_tokens_have_the_models_own_distribution_in_one_request() -> 
         assert answer == pytest.approx({token: truth[token] for token in question.tokens})
 
 
+async def test_the_best_other_token_is_told_where_it_is_the_best_of_all() -> None:
+    server = FakeVllm()
+    truth = server.model.logprobs((1, 5, 9))
+    best = truth.index(max(truth))
+    wide = tuple(token for token in range(30, 80) if token != best)
+    questions = [
+        NextTokenQuestion((1, 5, 9), (20, 21), best_other=True),
+        # What other questions list is not the best of the others.
+        NextTokenQuestion((1, 5, 9), (best, 22), best_other=True),
+        NextTokenQuestion((1, 5, 9), wide, best_other=True),
+        NextTokenQuestion((1, 5, 9), (20, 23)),
+    ]
+    async with vllm_client(FakeVllm(most_listed=20)) as client:
+        assert client.capabilities.most_probable
+        answers = await client.next_token_logprobs(questions)
+        assert await client.decode([best]) == server.model.vocabulary[best]
+    assert answers[0] == pytest.approx({token: truth[token] for token in (20, 21, best)})
+    assert set(answers[1]) == {best, 22}
+    assert set(answers[2]) == {*wide, best}
+    assert set(answers[3]) == {20, 23}
+
+
 async def test_no_question_is_no_request() -> None:
     server = FakeVllm()
     async with vllm_client(server) as client:

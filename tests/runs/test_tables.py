@@ -15,14 +15,9 @@ from grace.engine.score import Scorer, ScoringMethod
 from grace.extraction.result import Extraction, Outcome, not_attempted
 from grace.inference.toy import ToyClient
 from grace.runs.csvfile import Table, csv_bytes, read_table, write_bytes
-from grace.runs.tables import (
-    SCORE_HEADER,
-    probability_table,
-    response_table,
-    score_all,
-    score_table,
-    structured_table,
-)
+from grace.runs.score_table import SCORE_HEADER, score_table
+from grace.runs.scored import score_all
+from grace.runs.tables import probability_table, response_table, structured_table
 from grace.studies.knowledge import KNOWLEDGE
 from grace.studies.make import make_rows
 from grace.studies.politeness import POLITENESS
@@ -152,7 +147,10 @@ def test_the_probabilities_of_study_2_have_exactly_the_columns_of_the_contract()
 def test_the_long_table_has_exactly_the_columns_of_the_contract() -> None:
     assert (
         *("row", "stimulus_id", "probe", "candidate", "n_tokens", "logprob", "probability"),
-        *("coverage", "status", "error"),
+        *("coverage", "first_token_logprob", "first_token_probability", "first_token_shared"),
+        *("logprob_per_token", "logprob_per_character", "premise_logprob", "pmi"),
+        *("logprob_with_end", "probability_with_end", "outside_token", "outside_logprob"),
+        *("outside_leads", "not_measured", "status", "error"),
     ) == SCORE_HEADER
 
 

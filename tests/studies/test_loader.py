@@ -49,6 +49,13 @@ fields:
 """
 
 
+PREMISED = SMALL.replace(
+    "    answers: [yes, no]\n",
+    "    answers: [yes, no]\n"
+    "    premise:\n      instruction: Say yes or no.\n      question: What do you say?\n",
+)
+
+
 def faults_of(text: str) -> list[str]:
     with pytest.raises(StudyDefinitionError) as caught:
         parse_study(text, "my.yaml")
@@ -523,3 +530,34 @@ def test_any_value_at_any_place_is_a_study_or_a_definition_error(
         assert len(names) == len(set(names))
     else:
         assert result.startswith("my.yaml")
+
+
+def test_a_premise_is_a_turn_without_the_trials_material() -> None:
+    study, bare = parse_study(PREMISED, "p.yaml"), parse_study(SMALL, "s.yaml")
+    (probe,) = study.candidate_probes
+    assert probe.premise == Turn("What do you say?", instruction="Say yes or no.")
+    after = probe.after_premise()
+    assert after is not None
+    assert (after.name, after.turn, after.answers) == (
+        "familiar premise",
+        probe.premise,
+        probe.answers,
+    )
+    assert bare.candidate_probes[0].after_premise() is None
+    # Most runs do not ask it: the definition is the same, the premises are not.
+    assert study.definition_sha256() == bare.definition_sha256()
+    assert study.premises_sha256() != bare.premises_sha256()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("      question: What do you say?\n", "", "premise.question is missing"),
+        ("What do you say?", "What of {thing}?", "premise.question uses the unknown variable"),
+        ("What do you say?", "What {?", "premise.question is 'What {?'; expected { and } in pairs"),
+        ("instruction: Say", "instructions: Say", "premise.instructions is not a key"),
+    ],
+)
+def test_a_faulty_premise_is_named(before: str, after: str, fault: str) -> None:
+    (line,) = faults_of(PREMISED.replace(before, after))
+    assert fault in line

@@ -7,16 +7,16 @@ rows repeat it, so each stimulus counts once.
 """
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from grace.analysis.coherence import Reader, coherence_measures
 from grace.analysis.estimate import Observation, estimate_mean
 from grace.runs.csvfile import Table, number_text
 from grace.studies.study import AnswerField, Study
 from grace.studies.trials import Trial, TrialSet
-
-Reader = Callable[[Mapping[str, str]], float | None]
 
 SUMMARY_COLUMNS = (
     "rows",
@@ -91,13 +91,7 @@ def summarise_probabilities(trials: TrialSet, probabilities: Table, scores: Tabl
             that have no column in the probability table.
     """
     study = trials.study
-    in_table = {column.probe for column in study.probability_columns}
-    extra: dict[str, dict[str, str]] = {}
-    for row, _stimulus, name, candidate, _n, _logprob, probability, coverage, *_ in scores.rows:
-        held = extra.setdefault(row, {})
-        held[f"coverage_{name}"] = coverage
-        if name not in in_table:
-            held[f"{name}_prob_{candidate}"] = probability
+    extra = _from_scores(study, scores)
     repeats = Counter((_cell(study, trial), trial.stimulus_id) for trial in trials.trials)
     rows = []
     for trial, cells in zip(trials.trials, probabilities.rows, strict=True):
@@ -112,18 +106,48 @@ def summarise_probabilities(trials: TrialSet, probabilities: Table, scores: Tabl
         }
         cell = _cell(study, trial)
         rows.append(_Row(cell, trial.stimulus_id, values, excluded=False, table_rows=count))
-    names = [column.name for column in study.probability_columns]
-    for probe in study.candidate_probes:
-        if probe.name not in in_table:
-            names += [f"{probe.name}_prob_{label}" for label in probe.labels]
-    names += [f"coverage_{probe.name}" for probe in study.candidate_probes]
-    lines = _lines(rows, {name: _number(name) for name in names}, "all")
+    lines = _lines(rows, _probability_measures(study), "all")
     width = len(study.conditions)
     return Table(summary_header(study), tuple(sorted(lines, key=lambda line: line[:width])))
 
 
 def _cell(study: Study, trial: Trial) -> tuple[str, ...]:
     return tuple(trial.variables[name] for name in study.conditions)
+
+
+def _from_scores(study: Study, scores: Table) -> dict[str, dict[str, str]]:
+    """Return, by row of the input, what the score table adds to the probability table."""
+    in_table = {column.probe for column in study.probability_columns}
+    extra: dict[str, dict[str, str]] = {}
+    for cells in scores.rows:
+        line = dict(zip(scores.header, cells, strict=True))
+        held, name = extra.setdefault(line["row"], {}), line["probe"]
+        held[f"coverage_{name}"] = line["coverage"]
+        # Runs of older versions have no such column.
+        held[f"outside_leads_{name}"] = line.get("outside_leads", "")
+        if name not in in_table:
+            held[f"{name}_prob_{line['candidate']}"] = line["probability"]
+    return extra
+
+
+def _probability_measures(study: Study) -> dict[str, Reader]:
+    in_table = {column.probe for column in study.probability_columns}
+    measures = {column.name: _number(column.name) for column in study.probability_columns}
+    if study.coherence is not None:
+        measures |= coherence_measures(study.coherence)
+    for probe in study.candidate_probes:
+        if probe.name not in in_table:
+            shares = {label: f"{probe.name}_prob_{label}" for label in probe.labels}
+            measures |= {name: _number(name) for name in shares.values()}
+            values = {a.label: a.value for a in probe.answers if a.value is not None}
+            if len(values) == len(shares):
+                weights = {shares[label]: value for label, value in values.items()}
+                measures[f"{probe.name}_mean"] = _weighted(weights)
+    for probe in study.candidate_probes:
+        measures[f"coverage_{probe.name}"] = _number(f"coverage_{probe.name}")
+    for probe in study.candidate_probes:
+        measures[f"outside_leads_{probe.name}"] = _yes(f"outside_leads_{probe.name}")
+    return measures
 
 
 def _structured_measures(study: Study) -> Iterator[tuple[str, Reader]]:
@@ -148,6 +172,24 @@ def _number(name: str) -> Reader:
     def read(values: Mapping[str, str]) -> float | None:
         text = values.get(name, "")
         return float(text) if text else None
+
+    return read
+
+
+def _weighted(weights: Mapping[str, float]) -> Reader:
+    def read(values: Mapping[str, str]) -> float | None:
+        texts = {name: values.get(name, "") for name in weights}
+        if "" in texts.values():
+            return None
+        return math.fsum(float(text) * weights[name] for name, text in texts.items())
+
+    return read
+
+
+def _yes(name: str) -> Reader:
+    def read(values: Mapping[str, str]) -> float | None:
+        text = values.get(name, "")
+        return float(text == "yes") if text else None
 
     return read
 

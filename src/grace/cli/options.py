@@ -86,6 +86,24 @@ Scoring = Annotated[
     str | None,
     typer.Option(help="How exp2 asks: auto, trie or sequence; the numbers are the same."),
 ]
+Pmi = Annotated[
+    bool,
+    typer.Option("--pmi", help="exp2: score the answers after a domain premise too (PMI-DC)."),
+]
+Terminators = Annotated[
+    bool,
+    typer.Option(
+        "--terminators", help="exp2: measure also that an answer ends; one question more a form."
+    ),
+]
+Recheck = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT",
+        help="exp2: score this share of the distributions again, in another order, and report "
+        "the largest change. Default: 0.",
+    ),
+]
 CatalogueFile = Annotated[
     Path | None, typer.Option("--catalogue", help="A catalogue file of your own.")
 ]

@@ -1,6 +1,6 @@
 """What a command says at its end: where the tables are and what they hold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.table import Table
@@ -9,9 +9,10 @@ from grace.cli.costs import print_costs
 from grace.cli.screen import out
 from grace.pipeline.overview import PlanLine
 from grace.pipeline.run import CellOutcome, CellStatus, RunOutcome
+from grace.runs.csvfile import Table as Summary
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder
-from grace.runs.manifest import RunManifest
+from grace.runs.manifest import RecheckReport, RunManifest
 from grace.settings import RunSettings
 from grace.studies.study import Study
 
@@ -25,7 +26,12 @@ _COLOURS = {
 _SHOWN_WARNINGS = 8
 
 
-def print_plan(inputs: Sequence[str], lines: Sequence[PlanLine], settings: RunSettings) -> None:
+def print_plan(
+    inputs: Sequence[str],
+    lines: Sequence[PlanLine],
+    extras: Iterable[str],
+    settings: RunSettings,
+) -> None:
     """Print what a run would ask of each of its models."""
     for line in inputs:
         out.print(line, markup=False)
@@ -50,6 +56,8 @@ def print_plan(inputs: Sequence[str], lines: Sequence[PlanLine], settings: RunSe
     out.print(
         f"{total:,} queries for each model answer {needed:,} cells of rows and probes", markup=False
     )
+    for extra in extras:
+        out.print(extra, markup=False)
     out.print(f"models: {', '.join(settings.model)}", markup=False)
 
 
@@ -92,6 +100,9 @@ def print_manifest(folder: RunFolder, manifest: RunManifest, *, files: bool = Tr
         )
     out.print(table)
     print_costs(manifest)
+    for study, report in manifest.studies.items():
+        if report.recheck is not None:
+            out.print(_recheck_text(study, report.recheck), markup=False)
     for warning in manifest.warnings[:_SHOWN_WARNINGS]:
         out.print(f"note: {warning}", markup=False, style="yellow")
     if len(manifest.warnings) > _SHOWN_WARNINGS:
@@ -129,6 +140,37 @@ def print_summary(folder: RunFolder, study: Study) -> None:
         table.add_row(*cell, *(means.get(measure, "") for measure in used))
     table.add_section()
     table.add_row("n", *([""] * (width - 1)), *(str(n) for n in used.values()), style="dim")
+    out.print(table)
+
+
+def _recheck_text(study: str, again: RecheckReport) -> str:
+    text = f"{study}: {again.answered:,} distributions were scored again, in another order"
+    if again.largest_change is None:
+        return text
+    return (
+        f"{text}; largest change of a log-probability: {again.largest_change:.2g} nats "
+        f"({again.probe}, {again.candidate})"
+    )
+
+
+def print_agreement(agreement: Summary) -> None:
+    """Print how often the text is the most probable answer, by condition."""
+    table = Table(
+        title="Agreement of the text with the most probable answer",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    names = [name for name in agreement.header if name.startswith("condition_")]
+    shown = [*names, "comparison", "n_rows", "n_used", "agreement", "expected_agreement"]
+    for name in shown:
+        words = name.removeprefix("condition_").replace("_", "\n")
+        table.add_column(words, justify="left" if name in (*names, "comparison") else "right")
+    for row in agreement.rows:
+        cells = dict(zip(agreement.header, row, strict=True))
+        for name in ("agreement", "expected_agreement"):
+            cells[name] = _short(cells[name])
+        table.add_row(*(cells[name] for name in shown))
     out.print(table)
 
 

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from grace.cli.outcome import print_manifest, print_summary
+from grace.cli.outcome import print_agreement, print_manifest, print_summary
 from grace.cli.screen import err, out
 from grace.engine.journal import read_journal
 from grace.errors import RunFolderError
+from grace.pipeline.agreeing import other_experiment, write_agreements
 from grace.pipeline.closing import query_counts
 from grace.pipeline.reopen import planned_keys, reopen
 from grace.pipeline.writing import rewrite_summaries
+from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder, RunRecord, find_runs
 from grace.runs.manifest import read_manifest
 from grace.runs.validate import validate_manifest, validate_tables
@@ -87,13 +89,36 @@ def _faults(folder: RunFolder) -> list[str]:
 
 
 def summarise(path: RunPath) -> None:
-    """Write the per-condition summaries of finished runs again, and show the main means."""
+    """
+    Write the per-condition summaries of finished runs again, and show the main means.
+
+    Where both experiments of a model are finished, their agreement is written too.
+    """
+    compared: set[Path] = set()
     for folder in find_runs(path):
         inputs = _inputs(folder, folder.read_record())
         for written in rewrite_summaries(folder, inputs):
             out.print(str(written), markup=False)
         for trials in inputs:
             print_summary(folder, trials.study)
+        other = other_experiment(folder)
+        if other is not None and folder.path not in compared:
+            compared |= {folder.path, other.path}
+            _compare(folder, other)
+
+
+def _compare(folder: RunFolder, other: RunFolder) -> None:
+    responses, probabilities = sorted((folder, other), key=lambda run: run.experiment)
+    made = write_agreements(responses, probabilities, _inputs(responses, responses.read_record()))
+    for difference in made.notes:
+        err.print(
+            f"note: the experiments do not have the same server: {difference}",
+            style="yellow",
+            markup=False,
+        )
+    for path in made.paths:
+        out.print(str(path), markup=False)
+        print_agreement(read_table(path))
 
 
 def _inputs(folder: RunFolder, record: RunRecord) -> tuple[TrialSet, ...]:

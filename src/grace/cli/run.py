@@ -22,6 +22,7 @@ from grace.cli.screen import ScreenHook, err
 from grace.engine.events import StopFlag
 from grace.errors import RunFolderError, RunInterrupted, UsageError
 from grace.pipeline import forecast
+from grace.pipeline.extras import describe_extras
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
 from grace.pipeline.run import PreparedRun, RunOutcome, prepare
@@ -51,10 +52,13 @@ def run(
     extractor: options.Extractor = None,
     extractor_endpoint: options.ExtractorEndpoint = None,
     scoring: options.Scoring = None,
+    recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
     config: options.Config = None,
     *,
+    pmi: options.Pmi = False,
+    terminators: options.Terminators = False,
     dry_run: options.DryRun = False,
     new: options.New = False,
     retry_failed: options.RetryFailed = False,
@@ -81,12 +85,15 @@ def plan(
     replicates: options.Replicates = None,
     temperature: options.Temperature = None,
     scoring: options.Scoring = None,
+    recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
     config: options.Config = None,
     *,
     measure: options.Measure = False,
     tokens_per_second: options.TokensPerSecond = None,
+    pmi: options.Pmi = False,
+    terminators: options.Terminators = False,
 ) -> None:
     """
     Show what a run would ask, and a forecast of its cost.
@@ -99,7 +106,12 @@ def plan(
     for key in settings.model:
         known.get(key)
     inputs = load_inputs(settings)
-    print_plan(describe_inputs(inputs), overview_of(inputs, settings), settings)
+    print_plan(
+        describe_inputs(inputs),
+        overview_of(inputs, settings),
+        describe_extras(inputs, settings),
+        settings,
+    )
     if measure:
         stamina.instrumentation.set_on_retry_hooks([])
         with shown_progress() as progress:
@@ -168,10 +180,13 @@ def stage(
     extractor: options.Extractor = None,
     extractor_endpoint: options.ExtractorEndpoint = None,
     scoring: options.Scoring = None,
+    recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
     config: options.Config = None,
     *,
+    pmi: options.Pmi = False,
+    terminators: options.Terminators = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Run one stage of one experiment on one model: what containers run."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from pydantic import JsonValue
@@ -90,7 +90,7 @@ class ScoreQuery:
     Attributes:
         key: Identifies the query within its run.
 
-        probe: The candidate probe.
+        probe: The candidate probe, or the one that scores its answers after its premise.
 
         turn: The turn's texts, filled.
     """
@@ -102,19 +102,42 @@ class ScoreQuery:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One row of a probability table: a trial and its query for each probe."""
+    """
+    One row of a probability table.
+
+    Attributes:
+        trial: The trial.
+
+        queries: Its query for each probe.
+
+        premises: Its query after the premise, for each probe that has one; empty
+            unless they are asked.
+    """
 
     trial: Trial
     queries: Mapping[str, ScoreQuery]
+    premises: Mapping[str, ScoreQuery] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ScorePlan:
-    """Experiment 2 of one study: distinct queries, prefix-sharing first, and the rows."""
+    """
+    Experiment 2 of one study.
+
+    Attributes:
+        trials: The trials.
+
+        queries: Distinct queries, those after premises included, prefix-sharing first.
+
+        rows: Table rows, as in the input.
+
+        pmi: Whether premises are asked.
+    """
 
     trials: TrialSet
     queries: tuple[ScoreQuery, ...]
     rows: tuple[ScoreRow, ...]
+    pmi: bool = False
 
     @property
     def query_keys(self) -> tuple[QueryKey, ...]:
@@ -170,21 +193,35 @@ def plan_responses(
     return ResponsePlan(trials, tuple(ordered), tuple(rows))
 
 
-def plan_scores(trials: TrialSet) -> ScorePlan:
-    """Plan Experiment 2: one query for each distinct prompt and answer set."""
+def plan_scores(trials: TrialSet, *, pmi: bool = False) -> ScorePlan:
+    """
+    Plan Experiment 2: one query for each distinct prompt and answer set.
+
+    Args:
+        trials: The trials of one study.
+
+        pmi: Whether answers are scored after their probe's premise as well.
+    """
     study = trials.study
     queries: dict[QueryKey, ScoreQuery] = {}
-    rows: list[ScoreRow] = []
-    for trial in trials.trials:
-        of_trial: dict[str, ScoreQuery] = {}
-        for probe in study.candidate_probes:
-            turn = probe.turn.fill(trial.variables)
-            answers: list[JsonValue] = [[a.label, *a.surface_forms] for a in probe.answers]
-            key = QueryKey(digest(["score", study.key, probe.name, _texts(turn), answers]))
-            of_trial[probe.name] = queries.setdefault(key, ScoreQuery(key, probe, turn))
-        rows.append(ScoreRow(trial, of_trial))
+
+    def planned(probe: CandidateProbe, trial: Trial) -> ScoreQuery:
+        turn = probe.turn.fill(trial.variables)
+        answers: list[JsonValue] = [[a.label, *a.surface_forms] for a in probe.answers]
+        key = QueryKey(digest(["score", study.key, probe.name, _texts(turn), answers]))
+        return queries.setdefault(key, ScoreQuery(key, probe, turn))
+
+    premises = {probe.name: probe.after_premise() for probe in study.candidate_probes if pmi}
+    rows = [
+        ScoreRow(
+            trial,
+            {probe.name: planned(probe, trial) for probe in study.candidate_probes},
+            {name: planned(probe, trial) for name, probe in premises.items() if probe is not None},
+        )
+        for trial in trials.trials
+    ]
     ordered = sorted(queries.values(), key=lambda query: (_texts(query.turn), query.key))
-    return ScorePlan(trials, tuple(ordered), tuple(rows))
+    return ScorePlan(trials, tuple(ordered), tuple(rows), pmi)
 
 
 def derive_seed(run_seed: int, identity: list[JsonValue]) -> int:

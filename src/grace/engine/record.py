@@ -24,7 +24,7 @@ class Record:
     Attributes:
         key: The query.
 
-        stage: `respond`, `score` or `extract`.
+        stage: `respond`, `extract`, `score` or `recheck`.
 
         probe: Name of the probe, for people.
 

@@ -1,7 +1,12 @@
-"""Experiment 2: encoding candidate sets and asking for their log-probabilities."""
+"""
+Experiment 2: encoding candidate sets and asking for their log-probabilities.
+
+What is stored of a query is all that was measured: the token log-probabilities
+of every form, the best token that begins none, and, if asked, the probability
+that an answer ends. Scores are made from it when tables are written.
+"""
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -9,20 +14,26 @@ from enum import StrEnum
 from pydantic import JsonValue
 
 from grace.engine.gathering import AskNextTokens, Gathering
+from grace.engine.measuring import measure
 from grace.engine.plan import ScoreQuery
-from grace.errors import ScoringError, TokenBoundaryError, UnsupportedByServer
+from grace.engine.terminators import CONTROL_TOKEN, chat_terminators, line_terminators
+from grace.errors import (
+    BadReply,
+    InferenceError,
+    QueryRejected,
+    ScoringError,
+    ServerUnavailable,
+    TokenBoundaryError,
+    UnsupportedByServer,
+)
 from grace.inference.client import (
     Capabilities,
     InferenceClient,
-    NextTokenQuestion,
     Rendered,
 )
 from grace.scoring.candidates import CandidateSet, SurfaceForm, continuation_tokens
-from grace.scoring.trie import path_logprobs, token_trie
 from grace.studies.probes import CandidateProbe
 from grace.studies.prompts import Message, Prompt, PromptMode, build_prompt
-
-_CONTROL_TOKEN = re.compile(r"<[^<>\s]+>")
 
 
 class ScoringMethod(StrEnum):
@@ -72,6 +83,9 @@ class Scorer:
         method: See `ScoringMethod`.
 
         answer_prefix: What follows the chat template's header before an answer.
+
+        terminators: Whether to measure that an answer ends, too: one question
+            more for each form.
     """
 
     def __init__(
@@ -80,8 +94,13 @@ class Scorer:
         mode: PromptMode,
         method: ScoringMethod,
         answer_prefix: str = "",
+        *,
+        terminators: bool = False,
     ) -> None:
         self._client = client
+        self._terminators = terminators
+        self._turn_end: tuple[int, ...] | str | None = None
+        self._texts: dict[int, str] = {}
         self._mode = mode
         self._method = method
         self._answer_prefix = answer_prefix
@@ -119,30 +138,99 @@ class Scorer:
 
             ScoringError: The set cannot be scored exactly after this prompt.
         """
-        prompt, prompt_ids, candidates = await self.encode(query)
-        continuations = [form.token_ids for form in candidates.forms]
-        if self._method is ScoringMethod.SEQUENCE:
-            logprobs = await self._client.sequence_logprobs(prompt_ids, continuations)
-        else:
-            nodes = token_trie(continuations)
-            answers = await (ask or self._client.next_token_logprobs)(
-                [NextTokenQuestion((*prompt_ids, *node.path), node.children) for node in nodes]
+        prompt, rendered, candidates = await self._encode(query)
+        ends, why_no_end = await self._ends(candidates, rendered)
+        ask = ask or self._client.next_token_logprobs
+        by_trie = self._method is ScoringMethod.TRIE
+        try:
+            measured = await measure(
+                self._client, ask, rendered.token_ids, candidates, ends, by_trie=by_trie
             )
-            edges = {node.path: answer for node, answer in zip(nodes, answers, strict=True)}
-            logprobs = [path_logprobs(continuation, edges) for continuation in continuations]
-        return {
-            "forms": [
-                {
-                    "label": form.label,
-                    "text": form.text,
-                    "token_ids": list(form.token_ids),
-                    "logprobs": list(values),
-                }
-                for form, values in zip(candidates.forms, logprobs, strict=True)
-            ],
+        except UnsupportedByServer as error:
+            if not ends:
+                raise
+            # A server that takes text only may not take a control token after it.
+            ends, why_no_end = {}, str(error)
+            measured = await measure(
+                self._client, ask, rendered.token_ids, candidates, ends, by_trie=by_trie
+            )
+        forms: list[JsonValue] = []
+        for form in candidates.forms:
+            held: dict[str, JsonValue] = {
+                "label": form.label,
+                "text": form.text,
+                "token_ids": list(form.token_ids),
+                "logprobs": list(measured.logprobs[form.token_ids]),
+            }
+            if form in ends:
+                held["end_logprobs"] = list(measured.ends[form.token_ids])
+            forms.append(held)
+        value: dict[str, JsonValue] = {
+            "forms": forms,
+            "outside": await self._outside(candidates, measured.first),
             "prompt_sha256": prompt.sha256(),
-            "prompt_tokens": len(prompt_ids),
+            "prompt_tokens": len(rendered.token_ids),
         }
+        if self._terminators:
+            tokens = sorted({end for found in ends.values() for end in found})
+            value["end"] = {"reason": why_no_end} if why_no_end else {"token_ids": list(tokens)}
+        return value
+
+    async def _outside(
+        self, candidates: CandidateSet, first: Mapping[int, float]
+    ) -> dict[str, JsonValue]:
+        """Describe the most probable token that begins no answer, or say why it is not known."""
+        if not self._client.capabilities.most_probable:
+            return {"reason": "this server does not tell the most probable token"}
+        inside = {form.token_ids[0] for form in candidates.forms}
+        for token, logprob in first.items():
+            if token not in inside:
+                text = await self._text(token)
+                return {"token_id": token, "text": text, "logprob": logprob}
+        return {
+            "leads": False,
+            "reason": "the most probable token begins an answer, and this server tells no other",
+        }
+
+    async def _text(self, token: int) -> str:
+        if token not in self._texts:
+            try:
+                text = await self._client.decode([token])
+            except (QueryRejected, BadReply, UnsupportedByServer):
+                text = ""
+            # Some tokens have no text of their own.
+            self._texts[token] = text or f"<token {token}>"
+        return self._texts[token]
+
+    async def _ends(
+        self, candidates: CandidateSet, rendered: Rendered
+    ) -> tuple[dict[SurfaceForm, tuple[int, ...]], str]:
+        """Return the tokens that end each form; or none, and why."""
+        if not self._terminators:
+            return {}, ""
+        if self._mode is PromptMode.CHAT:
+            if self._turn_end is None:
+                self._turn_end = await self._find_turn_end()
+            if isinstance(self._turn_end, str):
+                return {}, self._turn_end
+            return dict.fromkeys(candidates.forms, self._turn_end), ""
+        ends = {}
+        for form in candidates.forms:
+            try:
+                ends[form] = await line_terminators(
+                    self._client, rendered, form.token_ids, form.text
+                )
+            except TokenBoundaryError as error:
+                return {}, str(error)
+        return ends, ""
+
+    async def _find_turn_end(self) -> tuple[int, ...] | str:
+        try:
+            return await chat_terminators(self._client)
+        except ServerUnavailable:
+            raise
+        except (InferenceError, TokenBoundaryError) as error:
+            return str(error)
 
     async def encode(self, query: ScoreQuery) -> tuple[Prompt, tuple[int, ...], CandidateSet]:
         """
@@ -153,6 +241,11 @@ class Scorer:
 
             ScoringError: The set cannot be scored exactly after this prompt.
         """
+        prompt, rendered, candidates = await self._encode(query)
+        return prompt, rendered.token_ids, candidates
+
+    async def _encode(self, query: ScoreQuery) -> tuple[Prompt, Rendered, CandidateSet]:
+        """Return prompt, tokens and answers; the text only where it had to be rendered."""
         probe = query.probe
         prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
         header = await self._generation_header()
@@ -165,13 +258,14 @@ class Scorer:
             bare, whole = self._bare_header_ids, self._header_ids
             ids = await self._client.prompt_tokens(replace(prompt, answer_prefix=""))
             if ids[-len(bare) :] == bare:
-                return prompt, (*ids, *whole[len(bare) :]), self._after_header[probe]
+                found = Rendered("", (*ids, *whole[len(bare) :]))
+                return prompt, found, self._after_header[probe]
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(probe, prompt, rendered)
         ids = self._header_ids
         if header and rendered.text.endswith(header) and rendered.token_ids[-len(ids) :] == ids:
             self._after_header[probe] = candidates
-        return prompt, rendered.token_ids, candidates
+        return prompt, rendered, candidates
 
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered
@@ -240,7 +334,7 @@ class Scorer:
                 for word in ("one", "two three")
             ]
             shared = _common_suffix(*texts)
-            match = _CONTROL_TOKEN.search(shared)
+            match = CONTROL_TOKEN.search(shared)
             if match is not None:
                 header = shared[match.start() :]
                 bare = await self._client.encode("")

@@ -60,6 +60,8 @@ class Capabilities:
 
         questions_together: Next-token questions of several prompts travel in one
             request.
+        most_probable: The most probable next token is told with the answer to a
+            `NextTokenQuestion` that asks for it.
     """
 
     token_ids: bool
@@ -69,6 +71,7 @@ class Capabilities:
     seed: bool
     preferred_scoring: Literal["trie", "sequence"] = "trie"
     questions_together: bool = False
+    most_probable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +164,14 @@ class NextTokenQuestion:
         prefix: Token ids of prompt and answer so far.
 
         tokens: The ids asked about; at least one, no repeats.
+
+        best_other: Whether to tell the most probable of all other tokens too,
+            where the server lists it for nothing.
     """
 
     prefix: tuple[int, ...]
     tokens: tuple[int, ...]
+    best_other: bool = False
 
 
 class InferenceClient(Protocol):
@@ -198,6 +205,10 @@ class InferenceClient(Protocol):
         """Encode a rendered text as `render` would: special tokens parsed, BOS once."""
         ...
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special tokens included."""
+        ...
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response."""
         ...
@@ -205,7 +216,14 @@ class InferenceClient(Protocol):
     async def next_token_logprobs(
         self, questions: Sequence[NextTokenQuestion]
     ) -> list[dict[int, float]]:
-        """Return, per question, the log-probability of each token asked about."""
+        """
+        Return, per question, the log-probability of each token asked about.
+
+        An answer to a question with `best_other` may hold one token more: the
+        most probable of those that were not asked about. Servers that list only
+        the most probable token of all (`Capabilities.most_probable`) leave it
+        out where that one was asked about.
+        """
         ...
 
     async def sequence_logprobs(

@@ -2,10 +2,11 @@
 The dialect of llama.cpp's server.
 
 It reports the log-probability of the tokens that it generates, under the raw
-logits, before grammar and samplers, whatever their rank. A grammar of token
-ids forces a candidate's path, so its exact score comes back. The list of most
-probable tokens at each step of that path answers for its siblings too, so a
-set usually needs a few requests only; what is not in a list is forced in turn.
+logits, before bias, grammar and samplers, whatever their rank. A grammar of
+token ids forces a candidate's path, and a bias a single token, so its exact
+score comes back. The list of most probable tokens at each step of that path
+answers for its siblings too, so a set usually needs a few requests only; what is
+not in a list is forced in turn.
 
 The server ignores `echo` and `prompt_logprobs` without a word: neither is used.
 """
@@ -36,6 +37,8 @@ _M = TypeVar("_M", bound=BaseModel)
 # the width changes the cost and never the result.
 _LISTED_TOKENS = 200
 _LOWEST = -1e4
+# Added to a logit before sampling and after the reported numbers are taken.
+_CERTAIN = 1e4
 _ROUNDING = 1e-4
 
 
@@ -45,6 +48,10 @@ class _Tokens(BaseModel):
 
 class _Template(BaseModel):
     prompt: str
+
+
+class _Text(BaseModel):
+    content: str
 
 
 class _DefaultSettings(BaseModel):
@@ -144,6 +151,7 @@ class LlamaCppClient:
             json_schema=True,
             seed=True,
             preferred_scoring="trie",
+            most_probable=raw,
         )
         return ServerIdentity(
             dialect="llamacpp",
@@ -182,6 +190,11 @@ class LlamaCppClient:
             return ids[1:]
         return ids
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Let the server write the tokens out."""
+        reply = await self._transport.post("/detokenize", {"tokens": list(token_ids)})
+        return _parse(_Text, reply, "/detokenize").content
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response from the rendered prompt."""
         rendered = await self.render(request.prompt)
@@ -215,18 +228,33 @@ class LlamaCppClient:
         """Score each question's tokens as continuations of one token."""
         answers = []
         for question in questions:
-            scored = await self.sequence_logprobs(
-                question.prefix, [(token,) for token in question.tokens]
-            )
-            answers.append(
-                {token: values[0] for token, values in zip(question.tokens, scored, strict=True)}
-            )
+            known = await self._measure(question.prefix, [(token,) for token in question.tokens])
+            listed = known[()]
+            tokens = list(question.tokens)
+            if question.best_other:
+                # A list is of the most probable tokens: the best of it is the best of all.
+                others = listed.keys() - set(tokens)
+                tokens += sorted(others, key=lambda token: (-listed[token], token))[:1]
+            answers.append({token: listed[token] for token in tokens})
         return answers
 
     async def sequence_logprobs(
         self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
     ) -> list[tuple[float, ...]]:
         """Force paths until every token of every continuation is measured."""
+        known = await self._measure(prompt, continuations)
+        return [
+            tuple(known[ids[:depth]][token] for depth, token in enumerate(ids))
+            for ids in continuations
+        ]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def _measure(
+        self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
+    ) -> dict[tuple[int, ...], dict[int, float]]:
         if not self._capabilities.sequence:
             raise UnsupportedByServer(
                 "this llama.cpp server does not report raw log-probabilities of forced tokens"
@@ -236,14 +264,7 @@ class LlamaCppClient:
             for continuation in sorted(continuations, key=lambda ids: (-len(ids), ids)):
                 if not _is_known(continuation, known):
                     await self._force(prompt, continuation, known, slot)
-        return [
-            tuple(known[ids[:depth]][token] for depth, token in enumerate(ids))
-            for ids in continuations
-        ]
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._transport.aclose()
+        return known
 
     async def _force(
         self,
@@ -259,7 +280,7 @@ class LlamaCppClient:
                 "n_predict": len(path),
                 "n_probs": _LISTED_TOKENS,
                 "temperature": 0,
-                "grammar": "root ::= " + " ".join(f"<[{token}]>" for token in path),
+                **_forcing(path),
                 "return_tokens": True,
             },
         )
@@ -325,6 +346,13 @@ class LlamaCppClient:
         except (BadReply, QueryRejected):
             return False
         return abs(known[()][unlikely.id] - _logprob(unlikely.logprob)) < 0.2
+
+
+def _forcing(path: tuple[int, ...]) -> dict[str, JsonValue]:
+    if len(path) == 1:
+        # A grammar never allows a token that ends the text; a bias does.
+        return {"logit_bias": [[path[0], _CERTAIN]]}
+    return {"grammar": "root ::= " + " ".join(f"<[{token}]>" for token in path)}
 
 
 def _is_known(path: tuple[int, ...], known: Mapping[tuple[int, ...], Mapping[int, float]]) -> bool:

@@ -63,7 +63,12 @@ class ToyClient:
     def capabilities(self) -> Capabilities:
         """Everything but a JSON schema."""
         return Capabilities(
-            token_ids=True, next_token=True, sequence=True, json_schema=False, seed=True
+            token_ids=True,
+            next_token=True,
+            sequence=True,
+            json_schema=False,
+            seed=True,
+            most_probable=True,
         )
 
     async def connect(self) -> ServerIdentity:
@@ -106,6 +111,10 @@ class ToyClient:
                 position += 1
         return tuple(ids)
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Join the tokens' texts."""
+        return "".join(VOCABULARY[token] for token in token_ids)
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one of the fixed responses, by prompt and seed."""
         rendered = await self.render(request.prompt)
@@ -128,7 +137,11 @@ class ToyClient:
         for question in questions:
             self._count(question.prefix)
             logprobs = _next_logprobs(question.prefix)
-            answers.append({token: logprobs[token] for token in question.tokens})
+            tokens = list(question.tokens)
+            if question.best_other:
+                others = set(range(len(VOCABULARY))).difference(tokens)
+                tokens += sorted(others, key=lambda token: (-logprobs[token], token))[:1]
+            answers.append({token: logprobs[token] for token in tokens})
         return answers
 
     async def sequence_logprobs(

@@ -8,6 +8,7 @@ reports every token of a prompt, and computes the whole prompt again. What a
 server can do is measured on connecting, and every reply is checked again.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -123,6 +124,10 @@ class VllmClient:
         """Encode a rendered text: its BOS is in the text, so none is added."""
         return await self._requests.tokens(text, add_special_tokens=False) if text else ()
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Let the server write the tokens out."""
+        return await self._requests.text(token_ids)
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response; the answer prefix is for scoring, and is not sent."""
         if request.json_schema is not None and not self._capabilities.json_schema:
@@ -136,6 +141,7 @@ class VllmClient:
         if not self._capabilities.next_token:
             raise UnsupportedByServer("this vLLM server does not report chosen tokens exactly")
         answers: list[dict[int, float]] = [{} for _ in questions]
+        most_probable: list[tuple[float, int]] = [(-math.inf, 0) for _ in questions]
         for batch in self._batches(questions):
             prefixes = [questions[index].prefix for index, _ in batch.questions]
             listed = await self._requests.listed_logprobs(prefixes, sorted(batch.tokens))
@@ -143,6 +149,13 @@ class VllmClient:
                 for token in tokens:
                     where = f"vLLM: question {index}, token {token}"
                     answers[index][token] = checked_logprob(values[token], where)
+                best = max(values, key=lambda token: values[token])
+                most_probable[index] = max(most_probable[index], (values[best], best))
+        for question, answer, (value, token) in zip(questions, answers, most_probable, strict=True):
+            # The rest of a list is what other questions asked about: of the tokens that this one
+            # did not ask about, only the most probable of all is known to be the best.
+            if question.best_other and token not in question.tokens:
+                answer[token] = checked_logprob(value, f"vLLM: token {token}")
         return answers
 
     async def sequence_logprobs(

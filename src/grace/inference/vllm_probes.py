@@ -124,6 +124,7 @@ async def probe(requests: VllmRequests) -> Probed:
             json_schema=await _obeys_schema(requests, special),
             seed=await _honours_seed(requests, special),
             questions_together=True,
+            most_probable=mode == "raw",
         ),
         listed_tokens=listed_tokens,
         bos=bos,

@@ -139,7 +139,8 @@ class VllmRequests:
         """
         Return what the server reports on *tokens* after each prefix.
 
-        A value may still be the constant that stands for minus infinity.
+        The most probable token is in the report as well, asked for or not. A
+        value may still be the constant that stands for minus infinity.
 
         Raises:
             BadReply: A prefix has no answer, a token is missing from one, or
@@ -157,12 +158,14 @@ class VllmRequests:
             steps = choice.logprobs.top_logprobs if choice.logprobs else []
             if len(steps) != 1 or steps[0] is None:
                 raise BadReply(f"{where} has no log-probabilities")
-            try:
-                answers.append({token: steps[0][f"token_id:{token}"] for token in tokens})
-            except KeyError as error:
-                raise BadReply(f"{where} lacks {error} of {len(tokens)} tokens asked") from error
-            # The server adds the most probable token to those that were asked about.
             check_mass(steps[0].values(), where)
+            listed = _by_token(steps[0], where)
+            lacking = sorted(set(tokens) - listed.keys())
+            if lacking:
+                raise BadReply(
+                    f"{where} lacks 'token_id:{lacking[0]}' of {len(tokens)} tokens asked"
+                )
+            answers.append(listed)
         return answers
 
     async def tail_logprobs(
@@ -208,6 +211,13 @@ class VllmRequests:
         if indices != list(range(len(prompts))):
             raise BadReply(f"{where}: {len(prompts)} prompts were sent; answered were {indices}")
         return choices
+
+
+def _by_token(listed: Mapping[str, float], where: str) -> dict[int, float]:
+    try:
+        return {int(name.removeprefix("token_id:")): value for name, value in listed.items()}
+    except ValueError as error:
+        raise BadReply(f"{where}: tokens are named by text: {error}") from error
 
 
 def _chat(messages: Sequence[Message]) -> list[JsonValue]:

@@ -1,5 +1,5 @@
 """
-The stages of a cell that ask a model: respond, extract, score.
+The stages of a cell that ask a model: respond, extract, score, recheck.
 
 Each continues where the journal ends.
 """
@@ -23,6 +23,7 @@ from grace.engine.forecast import (
 from grace.engine.journal import JournalWriter, Record
 from grace.engine.pace import Pace
 from grace.engine.plan import Dialogue, QueryKey, ResponsePlan, ScorePlan, ScoreQuery
+from grace.engine.recheck import plan_recheck
 from grace.engine.respond import Respondent
 from grace.engine.score import Scorer, ScoringMethod
 from grace.engine.workers import run_workers
@@ -33,7 +34,8 @@ from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
 from grace.pipeline.meter import Meter
 from grace.pipeline.stages import Stage
-from grace.runs.tables import ANSWERED, row_responses
+from grace.runs.scored import ANSWERED
+from grace.runs.tables import row_responses
 from grace.studies.probes import Turn
 from grace.studies.prompts import PromptMode, build_prompt
 from grace.studies.study import Study
@@ -137,7 +139,7 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
 
         ServerUnavailable: The server is lost.
     """
-    scorer = Scorer(connection.client, cell.use.mode, method, cell.use.answer_prefix)
+    scorer = _scorer(cell, connection, method)
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
         largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
@@ -192,6 +194,47 @@ async def score_together(scorer: Scorer, asker: Asker, batch: Sequence[ScoreQuer
     async with asyncio.TaskGroup() as group:
         for member, query in enumerate(batch):
             group.create_task(one(member, query))
+
+
+async def recheck(cell: Cell, connection: Connection, method: ScoringMethod) -> None:
+    """
+    Run the stage `recheck`: score a sample of the distributions again, in another order.
+
+    Raises:
+        Stopped: A stop was asked for.
+
+        ServerUnavailable: The server is lost.
+    """
+    scorer = _scorer(cell, connection, method)
+    settings = cell.settings
+    for plan in cell.score_plans():
+        again = [
+            one.query
+            for one in plan_recheck(
+                plan, cell.records(), percent=settings.recheck, seed=settings.seed
+            )
+        ]
+        name = f"{plan.trials.study.key} recheck"
+        keys = [query.key for query in again]
+        largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
+        asking = _asking(cell, Stage.RECHECK, name, keys, connection, cell.use.mode, largest)
+        async with asking as asker:
+            pending = [query for query in again if not asker.is_finished(query.key)]
+
+            async def work(batch: Sequence[ScoreQuery], asker: Asker = asker) -> None:
+                await score_together(scorer, asker, batch)
+
+            await _work_off(cell, asker, pending, work)
+
+
+def _scorer(cell: Cell, connection: Connection, method: ScoringMethod) -> Scorer:
+    return Scorer(
+        connection.client,
+        cell.use.mode,
+        method,
+        cell.use.answer_prefix,
+        terminators=cell.settings.terminators,
+    )
 
 
 def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[RowText]:

@@ -76,6 +76,13 @@ class Cell:
             }
         else:
             asking = {"scoring": scoring}
+            # Only what is asked beyond the usual: runs without it stay what they were.
+            if self.settings.terminators:
+                asking["terminators"] = True
+            if self.settings.pmi:
+                asking["premises_sha256"] = {
+                    trials.study.key: trials.study.premises_sha256() for trials in self.inputs
+                }
         return RunIdentity.model_validate(
             {
                 "experiment": self.experiment,
@@ -108,7 +115,7 @@ class Cell:
 
     def score_plans(self) -> tuple[ScorePlan, ...]:
         """Plan Experiment 2."""
-        return tuple(plan_scores(trials) for trials in self.inputs)
+        return tuple(plan_scores(trials, pmi=self.settings.pmi) for trials in self.inputs)
 
     def records(self) -> Mapping[QueryKey, Record]:
         """Read what the journal has more since it was last looked at, and return all of it."""

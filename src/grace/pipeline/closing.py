@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
+from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunRecord
@@ -21,7 +22,9 @@ from grace.runs.manifest import (
     file_entry,
     software_versions,
 )
-from grace.runs.tables import ANSWERED, row_responses, score_all
+from grace.runs.rechecked import recheck_report
+from grace.runs.scored import ANSWERED, score_all
+from grace.runs.tables import row_responses
 from grace.settings import RunSettings
 
 LOW_COVERAGE = 0.1
@@ -38,7 +41,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         }
     else:
         studies = {
-            plan.trials.study.key: _score_report(plan, records) for plan in cell.score_plans()
+            plan.trials.study.key: _score_report(cell, plan, records) for plan in cell.score_plans()
         }
     names = sorted(
         path.name
@@ -50,7 +53,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         finished=finished.isoformat(timespec="seconds"),
         seconds=dict(cell.seconds),
         costs=dict(cell.costs),
-        complete=all(report.complete_rows == report.rows for report in studies.values()),
+        complete=all(report.complete for report in studies.values()),
         warnings=tuple(_warnings(cell, studies, records)),
         identity=record.identity,
         request=_published(record.request),
@@ -104,9 +107,10 @@ def score_keys(plan: ScorePlan) -> dict[str, list[QueryKey]]:
     keys: dict[str, list[QueryKey]] = {
         probe.name: [] for probe in plan.trials.study.candidate_probes
     }
+    # Those after a premise have names of their own.
     for query in plan.queries:
-        keys[query.probe.name].append(query.key)
-    return keys
+        keys.setdefault(query.probe.name, []).append(query.key)
+    return dict(sorted(keys.items(), key=lambda item: item[0].endswith(" premise")))
 
 
 def _response_report(
@@ -126,11 +130,12 @@ def _response_report(
     )
 
 
-def _score_report(plan: ScorePlan, records: Mapping[QueryKey, Record]) -> StudyReport:
+def _score_report(cell: Cell, plan: ScorePlan, records: Mapping[QueryKey, Record]) -> StudyReport:
     scored = score_all(plan, records)
+    probes = set(plan.trials.study.candidate_probes)
     coverage: dict[str, list[float]] = {}
     for one in scored.values():
-        if one.distribution is not None:
+        if one.distribution is not None and one.query.probe in probes:
             coverage.setdefault(one.query.probe.name, []).append(one.distribution.coverage)
     return StudyReport(
         rows=len(plan.rows),
@@ -144,6 +149,9 @@ def _score_report(plan: ScorePlan, records: Mapping[QueryKey, Record]) -> StudyR
             probe: (min(values), statistics.median(values), max(values))
             for probe, values in coverage.items()
         },
+        recheck=recheck_report(
+            plan, records, percent=cell.settings.recheck, seed=cell.settings.seed
+        ),
         prompts_sha256=_prompts_hash(plan.query_keys, records),
     )
 
@@ -182,6 +190,7 @@ def _warnings(
                 f"{study}: median coverage is below {LOW_COVERAGE} for {', '.join(low)}: left to "
                 "itself, the model rarely answers from the set"
             )
+    yield from score_cautions(cell, studies, records)
     cut = sum(record.value.get("finish_reason") == "length" for record in records.values())
     if cut:
         yield f"{cut} responses were cut off at their longest length"

@@ -64,7 +64,7 @@ def overview_of(inputs: Sequence[TrialSet], settings: RunSettings) -> tuple[Plan
             )
             lines += _response_lines(responses)
         if "exp2" in settings.experiment:
-            lines += _score_lines(plan_scores(trials))
+            lines += _score_lines(plan_scores(trials, pmi=settings.pmi))
     return tuple(lines)
 
 
@@ -93,7 +93,9 @@ def _response_lines(plan: ResponsePlan) -> list[PlanLine]:
 
 def _score_lines(plan: ScorePlan) -> list[PlanLine]:
     lines = []
-    for probe in plan.trials.study.candidate_probes:
+    probes = plan.trials.study.candidate_probes
+    premises = [probe.after_premise() for probe in probes if plan.pmi]
+    for probe in (*probes, *(premise for premise in premises if premise is not None)):
         turns = [query.turn for query in plan.queries if query.probe.name == probe.name]
         lines.append(
             PlanLine(

@@ -80,7 +80,7 @@ def planned_keys(
 ) -> dict[str, list[QueryKey]]:
     """Return the keys of a run's queries by probe."""
     if folder.experiment == "exp2":
-        return score_keys(plan_scores(trials))
+        return score_keys(plan_scores(trials, pmi=settings.pmi))
     return response_keys(
         plan_responses(
             trials,

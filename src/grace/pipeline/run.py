@@ -21,7 +21,7 @@ from grace.engine.score import ScoringMethod
 from grace.errors import IdentityMismatch, ServerUnavailable, UsageError
 from grace.extraction.result import Outcome
 from grace.inference.transport import check_url
-from grace.pipeline.asking import Stopped, extract, respond, score
+from grace.pipeline.asking import Stopped, extract, recheck, respond, score
 from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
 from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
 from grace.pipeline.extractor import choose_extractor
@@ -39,7 +39,7 @@ from grace.runs.identity import identity_differences
 from grace.runs.manifest import RunManifest, read_manifest
 from grace.settings import RunSettings
 
-_ASKING = frozenset({Stage.RESPOND, Stage.SCORE})
+_ASKING = frozenset({Stage.RESPOND, Stage.SCORE, Stage.RECHECK})
 
 
 class CellStatus(StrEnum):
@@ -255,7 +255,9 @@ class _Connections:
 async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Stage]) -> CellOutcome:
     wanted = [stage for stage in STAGES[cell.experiment] if stage in stages]
     method: ScoringMethod | None = None
-    if Stage.RESPOND in wanted or Stage.SCORE in wanted:
+    if not cell.settings.recheck:
+        wanted = [stage for stage in wanted if stage is not Stage.RECHECK]
+    if _ASKING.intersection(wanted):
         connection = await connections.model(cell.use)
         method = scoring_method(cell, connection)
         identity = cell.identity(server_identity(connection), method or "")
@@ -301,6 +303,9 @@ async def _run_stage(
             if method is not None:
                 await score(cell, await connections.model(cell.use), method)
             write_probability_tables(cell)
+        case Stage.RECHECK:
+            if method is not None:
+                await recheck(cell, await connections.model(cell.use), method)
         case Stage.SUMMARISE:
             write_summaries(cell.folder, cell.inputs)
         case Stage.VALIDATE:
@@ -381,12 +386,18 @@ def _closed_outcome(cell: Cell) -> CellOutcome | None:
 
 
 def _reopened(cell: Cell, done: CellOutcome) -> bool:
-    if not cell.settings.retry_failed or done.manifest is None:
+    if done.manifest is None:
         return False
+    reports = done.manifest.studies.values()
     unread = cell.extractor.use is not None and any(
-        set(report.extraction) - {Outcome.OK} for report in done.manifest.studies.values()
+        set(report.extraction) - {Outcome.OK} for report in reports
     )
-    if done.status is CellStatus.COMPLETE and not unread:
+    missing = done.status is not CellStatus.COMPLETE or unread
+    unchecked = cell.experiment == "exp2" and any(
+        (report.recheck.percent if report.recheck else 0.0) < cell.settings.recheck
+        for report in reports
+    )
+    if not (cell.settings.retry_failed and missing) and not unchecked:
         return False
     cell.folder.manifest_path.unlink()
     return True

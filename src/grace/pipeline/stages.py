@@ -18,6 +18,7 @@ class Stage(StrEnum):
     RESPOND = "respond"
     EXTRACT = "extract"
     SCORE = "score"
+    RECHECK = "recheck"
     SUMMARISE = "summarise"
     VALIDATE = "validate"
 
@@ -27,8 +28,9 @@ NEEDS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
         Stage.RESPOND: (),
         Stage.EXTRACT: (Stage.RESPOND,),
         Stage.SCORE: (),
+        Stage.RECHECK: (Stage.SCORE,),
         Stage.SUMMARISE: (Stage.EXTRACT, Stage.SCORE),
-        Stage.VALIDATE: (Stage.SUMMARISE,),
+        Stage.VALIDATE: (Stage.SUMMARISE, Stage.RECHECK),
     }
 )
 """What has to be finished before a stage, where the experiment has it."""
@@ -36,7 +38,7 @@ NEEDS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
 STAGES: Mapping[Experiment, tuple[Stage, ...]] = MappingProxyType(
     {
         "exp1": (Stage.RESPOND, Stage.EXTRACT, Stage.SUMMARISE, Stage.VALIDATE),
-        "exp2": (Stage.SCORE, Stage.SUMMARISE, Stage.VALIDATE),
+        "exp2": (Stage.SCORE, Stage.RECHECK, Stage.SUMMARISE, Stage.VALIDATE),
     }
 )
 """The stages of each experiment, in order."""

@@ -17,13 +17,9 @@ from grace.pipeline.closing import manifest_of
 from grace.runs.csvfile import csv_bytes, read_table, write_bytes
 from grace.runs.folder import RunFolder, RunRecord
 from grace.runs.manifest import RunManifest, file_entry, read_manifest, write_manifest
-from grace.runs.tables import (
-    probability_table,
-    response_table,
-    score_all,
-    score_table,
-    structured_table,
-)
+from grace.runs.score_table import score_table
+from grace.runs.scored import score_all
+from grace.runs.tables import probability_table, response_table, structured_table
 from grace.runs.validate import validate_manifest, validate_tables
 from grace.studies.trials import TrialSet
 

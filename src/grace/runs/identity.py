@@ -38,7 +38,8 @@ class RunIdentity(BaseModel):
         server: Dialect, version, model name and details, as probed.
 
         asking: What else decides the answers: sampling, seed, replicates and
-            extractor in Experiment 1; the scoring method in Experiment 2.
+            extractor in Experiment 1; the scoring method in Experiment 2, and
+            what is measured beside the answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

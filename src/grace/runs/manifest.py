@@ -44,6 +44,37 @@ class QueryCounts(BaseModel):
         )
 
 
+class RecheckReport(BaseModel):
+    """
+    Distributions that were scored again, in another order; the counts reconcile.
+
+    Attributes:
+        percent: The share that was asked for.
+
+        planned, answered, failed, not_asked: Distributions to be scored again, and
+            how they ended.
+
+        largest_change: The largest difference of an answer's two
+            log-probabilities, in nats; null if there is none to compare.
+
+        probe, candidate: Where it was.
+
+        limit: Above this, the manifest warns.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    percent: float
+    planned: int
+    answered: int
+    failed: int
+    not_asked: int
+    largest_change: float | None
+    probe: str
+    candidate: str
+    limit: float
+
+
 class StudyReport(BaseModel):
     """
     What came out of one study.
@@ -61,6 +92,8 @@ class StudyReport(BaseModel):
 
         coverage: Lowest, median and highest coverage by probe (Experiment 2).
 
+        recheck: What a second measurement gave (`--recheck`).
+
         prompts_sha256: Hash of the sorted hashes of all prompts that were
             answered: two runs with the same one read the same texts.
     """
@@ -73,7 +106,15 @@ class StudyReport(BaseModel):
     queries: Mapping[str, QueryCounts]
     extraction: Mapping[str, int] = {}
     coverage: Mapping[str, tuple[float, float, float]] = {}
+    recheck: RecheckReport | None = None
     prompts_sha256: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has every answer, and every query was answered."""
+        return self.complete_rows == self.rows and all(
+            counts.answered == counts.planned for counts in self.queries.values()
+        )
 
 
 class StageForecast(BaseModel):
@@ -155,7 +196,7 @@ class RunManifest(BaseModel):
 
         costs: By study and stage, of the process that closed the run.
 
-        complete: Whether every row has every answer.
+        complete: Whether every row has every answer, and every query was answered.
 
         warnings: What a reader should know before trusting the numbers.
 

@@ -5,33 +5,17 @@ Pure: the same plan and records give the same bytes. A cell without a
 measurement is empty; `status` and `error` say why.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from grace.engine.journal import Record
-from grace.engine.plan import QueryKey, ResponsePlan, ResponseRow, ScorePlan, ScoreQuery
-from grace.errors import ScoringError
+from grace.engine.plan import QueryKey, ResponsePlan, ResponseRow, ScorePlan
 from grace.extraction.result import Extraction
 from grace.runs.csvfile import Table, number_text
-from grace.scoring.distribution import Distribution, distribution
+from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED, ScoredQuery
+from grace.scoring.distribution import Distribution
 from grace.studies.probes import CandidateProbe
 from grace.studies.study import Measure, ProbabilityColumn, Study
-
-ANSWERED, FAILED, NOT_ASKED = "answered", "failed", "not_asked"
-
-SCORE_HEADER = (
-    "row",
-    "stimulus_id",
-    "probe",
-    "candidate",
-    "n_tokens",
-    "logprob",
-    "probability",
-    "coverage",
-    "status",
-    "error",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,46 +118,6 @@ def structured_table(
     return Table(structured_header(study, plan.trials.header), tuple(rows))
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredQuery:
-    """A score query's outcome: its distribution, or why there is none."""
-
-    query: ScoreQuery
-    distribution: Distribution | None
-    n_tokens: Mapping[str, int]
-    status: str
-    error: str
-
-
-def scored_query(query: ScoreQuery, records: Mapping[QueryKey, Record]) -> ScoredQuery:
-    """Turn a query's record into a distribution over its answers."""
-    record = records.get(query.key)
-    if record is None:
-        return ScoredQuery(query, None, {}, NOT_ASKED, "the run ended before")
-    if record.status != ANSWERED:
-        return ScoredQuery(query, None, {}, FAILED, f"{record.error_type}: {record.error}")
-    forms: dict[str, list[float]] = {}
-    n_tokens: dict[str, int] = {}
-    held = record.value["forms"]
-    for form in held if isinstance(held, list) else []:
-        if not isinstance(form, dict):
-            continue
-        label, values = str(form["label"]), form["logprobs"]
-        numbers = [float(str(value)) for value in values] if isinstance(values, list) else []
-        forms.setdefault(label, []).append(math.fsum(numbers))
-        n_tokens.setdefault(label, len(numbers))
-    try:
-        made = distribution(query.probe.labels, forms)
-    except ScoringError as error:
-        return ScoredQuery(query, None, {}, FAILED, f"ScoringError: {error}")
-    return ScoredQuery(query, made, n_tokens, ANSWERED, "")
-
-
-def score_all(plan: ScorePlan, records: Mapping[QueryKey, Record]) -> dict[QueryKey, ScoredQuery]:
-    """Turn the records of all queries of a plan into distributions."""
-    return {query.key: scored_query(query, records) for query in plan.queries}
-
-
 def probability_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:
     """Return the wide probability table: the input's columns, then the study's."""
     study = plan.trials.study
@@ -189,18 +133,6 @@ def probability_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -
         )
     header = (*plan.trials.header, *(column.name for column in study.probability_columns))
     return Table(header, tuple(rows))
-
-
-def score_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:
-    """Return the long table of scores: one line for each row, probe and candidate."""
-    lines = {key: _score_lines(one) for key, one in scored.items()}
-    rows = [
-        (str(row.trial.row), row.trial.stimulus_id, *line)
-        for row in plan.rows
-        for query in row.queries.values()
-        for line in lines[query.key]
-    ]
-    return Table(SCORE_HEADER, tuple(rows))
 
 
 def _probability_cells(study: Study, scored: ScoredQuery) -> dict[str, str]:
@@ -224,31 +156,6 @@ def _measure(made: Distribution, column: ProbabilityColumn, probe: CandidateProb
             return made.std(values)
         case Measure.ENTROPY:
             return made.entropy_bits(column.partition)
-
-
-def _score_lines(scored: ScoredQuery) -> list[tuple[str, ...]]:
-    probe, made = scored.query.probe, scored.distribution
-    if made is None:
-        return [
-            (probe.name, label, "", "", "", "", scored.status, scored.error)
-            for label in probe.labels
-        ]
-    coverage = number_text(made.coverage)
-    return [
-        (
-            probe.name,
-            label,
-            str(scored.n_tokens[label]),
-            number_text(logprob),
-            number_text(probability),
-            coverage,
-            scored.status,
-            "",
-        )
-        for label, logprob, probability in zip(
-            made.labels, made.logprobs, made.probabilities, strict=True
-        )
-    ]
 
 
 def _value_text(value: int | str | None) -> str:

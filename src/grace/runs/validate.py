@@ -14,7 +14,8 @@ from grace.extraction.result import Outcome
 from grace.runs.csvfile import Table, read_table
 from grace.runs.folder import RunFolder
 from grace.runs.manifest import RunManifest, StudyReport, file_entry, read_manifest
-from grace.runs.tables import ANSWERED, FAILED, NOT_ASKED, response_header, structured_header
+from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED
+from grace.runs.tables import response_header, structured_header
 from grace.runs.validate_scores import score_faults
 from grace.runs.validate_table import header_fault, row_faults
 from grace.studies.study import AnswerField, Study
@@ -63,7 +64,7 @@ def validate_manifest(folder: RunFolder) -> list[str]:
     faults = [*_file_faults(folder, manifest)]
     complete = True
     for study, report in manifest.studies.items():
-        complete = complete and report.complete_rows == report.rows
+        complete = complete and report.complete
         faults += _query_faults(folder, study, report)
         try:
             faults += _row_count_faults(folder, study, report)
@@ -92,6 +93,9 @@ def _query_faults(folder: RunFolder, study: str, report: StudyReport) -> Iterato
     for probe, counts in report.queries.items():
         if counts.planned != counts.answered + counts.failed + counts.not_asked:
             yield f"{folder.manifest_path}: {study} {probe}: counts do not reconcile: {counts}"
+    again = report.recheck
+    if again is not None and again.planned != again.answered + again.failed + again.not_asked:
+        yield f"{folder.manifest_path}: {study} recheck: counts do not reconcile: {again}"
 
 
 def _row_count_faults(folder: RunFolder, study: str, report: StudyReport) -> Iterator[str]:

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from grace.runs.csvfile import Table, read_table
 from grace.runs.folder import RunFolder
-from grace.runs.tables import ANSWERED, FAILED, NOT_ASKED, SCORE_HEADER
+from grace.runs.score_table import SCORE_HEADER
+from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED
+from grace.runs.validate_measures import Line, measure_faults
 from grace.runs.validate_table import header_fault, row_faults
 from grace.studies.probes import CandidateProbe
 from grace.studies.study import Measure, ProbabilityColumn
@@ -20,6 +22,10 @@ from grace.studies.trials import TrialSet
 # Tables hold 9 significant digits.
 _TOLERANCE = 1e-6
 _RELATIVE = 1e-5
+
+_JOINT = ("logprob", "probability", "coverage")
+_STATUS = SCORE_HEADER.index("status")
+_MEASURED = SCORE_HEADER[SCORE_HEADER.index("n_tokens") : _STATUS]
 
 _Lines = Sequence[tuple[str, ...]]
 
@@ -49,15 +55,21 @@ def score_faults(folder: RunFolder, trials: TrialSet) -> Iterator[str]:
     if moved:
         return
     groups = _groups(trials, scores)
+    # Rows repeat stimuli: each distinct distribution is checked once.
+    known: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for (row, name), lines in groups.items():
-        found = [*_group_faults(lines)]
+        probe = study.candidate_probe(name)
+        content = tuple(line[2:] for line in lines)
+        if content not in known:
+            named = [dict(zip(SCORE_HEADER, line, strict=True)) for line in lines]
+            known[content] = list(_group_faults(probe, named))
+        found = known[content]
         yield from (f"{path}, row {row}, {name}: {fault}" for fault in found)
         if found:
             continue
         cells = dict(zip(wide.header, wide.rows[row - 1], strict=True))
         for column in study.probability_columns:
             if column.probe == name:
-                probe = study.candidate_probe(name)
                 fault = _cell_fault(column, probe, cells[column.name], lines)
                 if fault:
                     yield f"{wide_path}, row {row}: {column.name} {fault}"
@@ -79,28 +91,33 @@ def _groups(trials: TrialSet, scores: Table) -> dict[tuple[int, str], _Lines]:
     }
 
 
-def _group_faults(lines: _Lines) -> Iterator[str]:
-    """Yield the faults of one distribution: n_tokens, logprob, probability, coverage, status."""
-    statuses = {line[8] for line in lines}
+def _group_faults(probe: CandidateProbe, lines: Sequence[Line]) -> Iterator[str]:
+    """Yield the faults of one distribution."""
+    statuses = {line["status"] for line in lines}
     if len(statuses) != 1 or not statuses <= {ANSWERED, FAILED, NOT_ASKED}:
         yield f"statuses are {sorted(statuses)}; expected answered, failed or not_asked alike"
         return
     if statuses != {ANSWERED}:
-        if any(line[4] or line[5] or line[6] or line[7] for line in lines):
+        if any(line[name] for line in lines for name in _MEASURED):
             yield "not answered, but a number is filled in"
-        if not all(line[9] for line in lines):
+        if not all(line["error"] for line in lines):
             yield "not answered, without a reason in error"
         return
-    if any(line[9] for line in lines):
+    if any(line["error"] for line in lines):
         yield "answered, but with a reason in error"
-    if not all(line[4].isdecimal() and int(line[4]) > 0 for line in lines):
-        yield f"n_tokens are {[line[4] for line in lines]}; expected numbers from 1"
+    counts = [line["n_tokens"] for line in lines]
+    if not all(count.isdecimal() and int(count) > 0 for count in counts):
+        yield f"n_tokens are {counts}; expected numbers from 1"
+        return
     try:
-        numbers = [[float(text) for text in line[5:8]] for line in lines]
+        numbers = [[float(line[name]) for name in _JOINT] for line in lines]
     except ValueError:
         yield "answered, but a number is missing"
         return
-    yield from _number_faults(*zip(*numbers, strict=True))
+    found = list(_number_faults(*zip(*numbers, strict=True)))
+    yield from found
+    if not found:
+        yield from measure_faults(probe, lines)
 
 
 def _number_faults(
@@ -128,7 +145,7 @@ def _number_faults(
 def _cell_fault(
     column: ProbabilityColumn, probe: CandidateProbe, text: str, lines: _Lines
 ) -> str | None:
-    answered = lines[0][8] == ANSWERED
+    answered = lines[0][_STATUS] == ANSWERED
     if not text:
         return "is empty, although the scores are answered" if answered else None
     if not answered:

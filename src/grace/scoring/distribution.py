@@ -36,6 +36,10 @@ class Distribution:
     probabilities: tuple[float, ...]
     coverage: float
 
+    def by_label(self) -> dict[str, float]:
+        """Return the log-probability of each answer."""
+        return dict(zip(self.labels, self.logprobs, strict=True))
+
     def probability(self, labels: Iterable[str]) -> float:
         """Return the summed normalised probability of some answers."""
         wanted = frozenset(labels)
@@ -92,8 +96,8 @@ def distribution(
         for logprob in forms:
             if not math.isfinite(logprob) or logprob > 0:
                 raise ScoringError(f"{logprob} is not a log-probability (answer {label!r})")
-        logprobs.append(_log_sum_exp(forms))
-    total = _log_sum_exp(logprobs)
+        logprobs.append(log_sum_exp(forms))
+    total = log_sum_exp(logprobs)
     probabilities = [math.exp(logprob - total) for logprob in logprobs]
     norm = math.fsum(probabilities)
     coverage = math.exp(total)
@@ -109,7 +113,8 @@ def distribution(
     )
 
 
-def _log_sum_exp(logprobs: Sequence[float]) -> float:
+def log_sum_exp(logprobs: Sequence[float]) -> float:
+    """Return the logarithm of summed probabilities, given as logarithms."""
     # Subtracting the maximum keeps exp() from underflowing for long candidates.
     highest = max(logprobs)
     return highest + math.log(math.fsum(math.exp(value - highest) for value in logprobs))

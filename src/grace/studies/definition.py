@@ -153,10 +153,19 @@ class ResponseEntry(TurnEntry):
     max_tokens: TokenLimit = 256
 
 
+class PremiseEntry(Entry):
+    """What stands before an answer when nothing of the trial is told."""
+
+    context: Text = ""
+    instruction: Text = ""
+    question: FilledText
+
+
 class CandidateEntry(TurnEntry):
     """A question whose answers are scored."""
 
     answers: tuple[object, ...]
+    premise: PremiseEntry | None = None
 
 
 class AnswerEntry(Entry):

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 
 from grace.studies.probes import Answer, CandidateProbe, ResponseProbe, Turn
 from grace.studies.study import (
+    Agreement,
     AnswerField,
+    Coherence,
     Column,
     Exclusion,
     FieldSum,
@@ -80,18 +82,29 @@ def _derive(values: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+_NEUTRAL_QUESTION = "What is your answer?"
+_PERCENT_INSTRUCTION = f"Answer with one of these percentages and nothing else: {_PERCENT_LIST}."
+_YES_NO_INSTRUCTION = "Answer yes or no."
+_NUMBER_INSTRUCTION = "Answer with one number from 0 to 3 and nothing else."
+
+
+def _premise(instruction: str) -> Turn:
+    return Turn(instruction=instruction, question=_NEUTRAL_QUESTION)
+
+
 def _state_probe(state: int) -> CandidateProbe:
     return CandidateProbe(
         name=f"state{state}",
         turn=Turn(
             context=_STORY_AND_SPEECH,
-            instruction=f"Answer with one of these percentages and nothing else: {_PERCENT_LIST}.",
+            instruction=_PERCENT_INSTRUCTION,
             question=f"How likely is it that {{claim{state}}}?",
         ),
         answers=tuple(
             Answer(label=f"{percent}%", surface_forms=(f"{percent}%",), value=float(percent))
             for percent in PERCENTS
         ),
+        premise=_premise(_PERCENT_INSTRUCTION),
     )
 
 
@@ -99,26 +112,28 @@ _KNOWLEDGE_PROBE = CandidateProbe(
     name="knowledge",
     turn=Turn(
         context=_STORY_AND_SPEECH,
-        instruction="Answer yes or no.",
+        instruction=_YES_NO_INSTRUCTION,
         question="{knowledge_question}",
     ),
     answers=(
         Answer(label="yes", surface_forms=("yes", "Yes")),
         Answer(label="no", surface_forms=("no", "No")),
     ),
+    premise=_premise(_YES_NO_INSTRUCTION),
 )
 
 _DIRECT_PROBE = CandidateProbe(
     name="direct",
     turn=Turn(
         context=_STORY_AND_SPEECH,
-        instruction="Answer with one number from 0 to 3 and nothing else.",
+        instruction=_NUMBER_INSTRUCTION,
         question="{speech_question}",
     ),
     answers=tuple(
         Answer(label=str(state), surface_forms=(str(state),), value=float(state))
         for state in STATES
     ),
+    premise=_premise(_NUMBER_INSTRUCTION),
 )
 
 
@@ -281,6 +296,16 @@ KNOWLEDGE = Study(
             "when access is 3.",
             _wrong_knowledge,
         ),
+    ),
+    coherence=Coherence(
+        name="states",
+        labels=tuple(str(state) for state in STATES),
+        columns=tuple(f"state{state}_mean" for state in STATES),
+        direct="direct",
+    ),
+    agreements=(
+        Agreement("knowledge", "knowledge", ("Knowledge_A",), "joined"),
+        Agreement("state", "direct", tuple(str(state) for state in STATES), "largest"),
     ),
     headlines={
         **{f"{state}_mean": f"bet on {state}" for state in STATES},

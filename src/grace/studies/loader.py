@@ -9,7 +9,14 @@ is a `Study` like the built-in ones: nothing downstream can tell them apart.
 from pathlib import Path
 
 from grace.studies.consistency import check_consistency
-from grace.studies.definition import AnswerEntry, ColumnEntry, FieldEntry, StudyEntry, TurnEntry
+from grace.studies.definition import (
+    AnswerEntry,
+    ColumnEntry,
+    FieldEntry,
+    PremiseEntry,
+    StudyEntry,
+    TurnEntry,
+)
 from grace.studies.document import parse_document, read_text
 from grace.studies.layout import probability_columns
 from grace.studies.probes import Answer, CandidateProbe, ResponseProbe, Turn
@@ -63,6 +70,7 @@ def _study(definition: Definition, head: StudyEntry) -> Study:
             placed.entry.name,
             _turn(placed.entry),
             tuple(_answer(answer.entry) for answer in definition.answers[placed.place]),
+            None if placed.entry.premise is None else _turn(placed.entry.premise),
         )
         for placed in definition.candidates
     )
@@ -97,7 +105,7 @@ def _column(entry: ColumnEntry) -> Column:
     )
 
 
-def _turn(entry: TurnEntry) -> Turn:
+def _turn(entry: TurnEntry | PremiseEntry) -> Turn:
     return Turn(question=entry.question, context=entry.context, instruction=entry.instruction)
 
 

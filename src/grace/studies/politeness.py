@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from grace.studies.probes import Answer, CandidateProbe, ResponseProbe, Turn
 from grace.studies.study import (
+    Agreement,
     AnswerField,
     Column,
     Measure,
@@ -63,13 +64,20 @@ def _derive(values: Mapping[str, str]) -> dict[str, str]:
 _UTTERANCES = tuple(f"It {frame} {assessment}" for frame in FRAMES for assessment in ASSESSMENTS)
 _OPTIONS = ", ".join(f'"{utterance}."' for utterance in _UTTERANCES)
 
+_CHOICE = f"A speaker answers a listener's question with one of these eight sentences: {_OPTIONS}"
+
 _TURN = Turn(
-    context="A speaker answers a listener's question with one of these eight sentences: "
-    f"{_OPTIONS} Read the situation and write the one sentence that the speaker would be most "
+    context=f"{_CHOICE} Read the situation and write the one sentence that the speaker would be most "
     "likely to say, and nothing else.\n\n"
     "{Precontext} {Scenario}\n\n"
     "Here is how {SP_Name} actually felt about it, on a scale of 0 to 3 hearts: {hearts}.",
     question="{goal_clause}, what would {SP_Name} be most likely to say?",
+)
+
+_PREMISE = Turn(
+    context=f"{_CHOICE} Write the one sentence that the speaker would be most likely to say, and "
+    "nothing else.",
+    question="What would the speaker be most likely to say?",
 )
 
 
@@ -189,6 +197,7 @@ POLITENESS = Study(
                 for frame in FRAMES
                 for assessment in ASSESSMENTS
             ),
+            premise=_PREMISE,
         ),
     ),
     probability_columns=_probability_columns(),
@@ -215,6 +224,7 @@ POLITENESS = Study(
         ),
     ),
     joint_fields=(("Was/Wasn't", "Assessment"),),
+    agreements=(Agreement("utterance", "utterance", ("Was/Wasn't", "Assessment"), "joined"),),
     headlines={
         f"{prefix}_{written}_{assessment}": f"{frame} {assessment}"
         for frame in FRAMES

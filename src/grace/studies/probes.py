@@ -101,11 +101,35 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class CandidateProbe:
-    """A question whose answers are scored: name, turn as template, and the answers."""
+    """
+    A question whose answers are scored.
+
+    Attributes:
+        name: Identifier.
+
+        turn: The text, as a template.
+
+        answers: The fixed set.
+
+        premise: A turn that says what kind of answer is wanted and nothing of
+            the trial's material, for PMI-DC (see `grace.scoring.measures`).
+            None if the study has none.
+    """
 
     name: str
     turn: Turn
     answers: tuple[Answer, ...]
+    premise: Turn | None = None
+
+    def after_premise(self) -> "CandidateProbe | None":
+        """
+        Return the probe that scores the same answers after the premise, if there is one.
+
+        Its name has a space, which no name of a study can have.
+        """
+        if self.premise is None:
+            return None
+        return CandidateProbe(f"{self.name} premise", self.premise, self.answers)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -116,10 +116,10 @@ class Definition:
         """Yield the texts of all turns, with the place of each."""
         for section in ("dialogue", "candidates"):
             for place, item in self.items(section):
-                for part in ("context", "instruction", "question"):
-                    text = item.get(part)
-                    if isinstance(text, str):
-                        yield (*place, part), str(text)
+                yield from _turn_texts(item, place)
+                premise = item.get("premise")
+                if isinstance(premise, dict):
+                    yield from _turn_texts(premise, (*place, "premise"))
 
     def variables(self) -> frozenset[str]:
         """Return the names that the texts of all turns use."""
@@ -145,6 +145,13 @@ def read_definition(value: object, faults: Faults) -> Definition:
         fields=read_entries(FieldEntry, raw.get("fields"), ("fields",), faults),
         sums=read_entries(SumEntry, raw.get("sums"), ("sums",), faults),
     )
+
+
+def _turn_texts(item: Mapping[str, object], place: Place) -> Iterator[tuple[Place, str]]:
+    for part in ("context", "instruction", "question"):
+        text = item.get(part)
+        if isinstance(text, str):
+            yield (*place, part), str(text)
 
 
 def texts(value: object, place: Place) -> Iterator[tuple[Place, str]]:

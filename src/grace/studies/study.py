@@ -156,6 +156,50 @@ class FieldSum:
 
 
 @dataclass(frozen=True, slots=True)
+class Coherence:
+    """
+    Means that should add up: likelihoods, asked one by one, of states that exclude each other.
+
+    Attributes:
+        name: Begins the names of the summary's measures.
+
+        labels: The states, which are also answers of the direct probe.
+
+        columns: For each state, the column of the probability table with its mean.
+
+        direct: The candidate probe that asks for the state itself.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    direct: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """
+    A structured answer of Experiment 1 that a candidate probe asks for as well.
+
+    Attributes:
+        name: What tables call the comparison.
+
+        probe: The candidate probe.
+
+        fields: The fields that state the answer.
+
+        rule: `joined`: their values, with a space between them, are the
+            answer's label. `largest`: the name of the field with the largest
+            number is.
+    """
+
+    name: str
+    probe: str
+    fields: tuple[str, ...]
+    rule: Literal["joined", "largest"]
+
+
+@dataclass(frozen=True, slots=True)
 class Exclusion:
     """
     A rule that sets a structured row apart in summaries.
@@ -217,6 +261,10 @@ class Study:
 
         exclusions: Rules that set rows apart.
 
+        coherence: Means that should add up, if there are such.
+
+        agreements: What both experiments ask.
+
         headlines: Summary measures that are shown first, with a short name each.
     """
 
@@ -236,6 +284,8 @@ class Study:
     sums: tuple[FieldSum, ...] = ()
     joint_fields: tuple[tuple[str, ...], ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
+    coherence: Coherence | None = None
+    agreements: tuple[Agreement, ...] = ()
     headlines: Mapping[str, str] = field(default_factory=dict)
 
     def response_column(self, probe: ResponseProbe) -> str:
@@ -288,6 +338,16 @@ class Study:
             ],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def premises_sha256(self) -> str:
+        """
+        Return the hash of the premises of all candidate probes.
+
+        They are not part of `definition_sha256`, since most runs do not ask them.
+        """
+        premises = [(p.name, p.premise) for p in self.candidate_probes if p.premise is not None]
+        content = [[name, turn.context, turn.instruction, turn.question] for name, turn in premises]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class VariableFault(ValueError):
