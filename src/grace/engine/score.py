@@ -95,7 +95,7 @@ class Scorer:
 
             ScoringError: The set cannot be scored exactly after this prompt.
         """
-        prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
+        prompt = self.prompt_of(query)
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(query.probe, prompt, rendered)
         continuations = [form.token_ids for form in candidates.forms]
@@ -124,6 +124,10 @@ class Scorer:
             "prompt_sha256": prompt.sha256(),
             "prompt_tokens": len(rendered.token_ids),
         }
+
+    def prompt_of(self, query: ScoreQuery) -> Prompt:
+        """Return the prompt after which a query's answers are scored."""
+        return build_prompt([query.turn], [], self._mode, self._answer_prefix)
 
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered

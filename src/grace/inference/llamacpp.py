@@ -42,6 +42,10 @@ class _Tokens(BaseModel):
     tokens: list[int]
 
 
+class _Text(BaseModel):
+    content: str
+
+
 class _Template(BaseModel):
     prompt: str
 
@@ -230,6 +234,24 @@ class LlamaCppClient:
             tuple(known[ids[:depth]][token] for depth, token in enumerate(ids))
             for ids in continuations
         ]
+
+    async def token_texts(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """Decode each token by itself."""
+        texts = []
+        for token in token_ids:
+            reply = await self._transport.post("/detokenize", {"tokens": [token]})
+            texts.append(_parse(_Text, reply, "/detokenize").content)
+        return tuple(texts)
+
+    async def likeliest(self, prefix: tuple[int, ...], count: int) -> Mapping[int, float]:
+        """List the most probable next tokens, before any sampler."""
+        completion = await self._complete(
+            prefix, {"n_predict": 1, "n_probs": count, "temperature": 0}
+        )
+        if not completion.completion_probabilities:
+            raise BadReply("/completion: has no log-probabilities")
+        listed = completion.completion_probabilities[0].top_logprobs
+        return {token.id: _logprob(token.logprob) for token in listed}
 
     async def aclose(self) -> None:
         """Close the connections."""
