@@ -161,10 +161,10 @@ def _print_probes(probes: Sequence[ProbeReport]) -> None:
     )
     if first.prompt_end:
         out.print(Padding(_prompt_end(first.prompt_end), (0, 0, 0, 2)), soft_wrap=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("answer", no_wrap=True)
     table.add_column("tokens", no_wrap=True)
-    table.add_column("ids", style="dim")
+    table.add_column("ids", style="dim", no_wrap=True)
     for probe in probes:
         table.add_column(probe.probe, justify="right", no_wrap=True)
     for position, form in enumerate(first.forms):
@@ -200,7 +200,7 @@ def _counts(probes: Sequence[ProbeReport]) -> str:
 
 
 def _prompt_end(text: str) -> Text:
-    shown = Text("…" + text.replace("\n", "⏎\n").rstrip("\n"), "dim")
+    shown = Text("…" + text.replace("\n", "⏎"), "dim")
     shown.highlight_regex(_SPECIAL, "not dim cyan")
     shown.append(" ▏answer", "bold")
     return shown
@@ -257,7 +257,7 @@ def _add_next(table: Table, probes: Sequence[ProbeReport]) -> None:
         for token in row:
             cell = Text()
             if token is not None:
-                cell = Text.assemble(_coloured(token), " ", percent(token.probability))
+                cell = Text.assemble(_coloured(token), f" {token.probability:.0%}")
             cells.append(cell)
         table.add_row("" if number else "next token", "", "", *cells)
 

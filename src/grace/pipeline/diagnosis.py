@@ -150,7 +150,8 @@ def _mass_findings(probe: ProbeReport) -> Iterable[Finding]:
         yield Finding(
             severity="warning",
             where=_name(probe),
-            text=f"the set covers {median:.2g} of what the model would say (median){instead}",
+            text=f"the set covers {100 * median:.2g}% of what the model would say "
+            f"(median){instead}",
             remedy="ask for the answers in other words, add the forms that the model uses, or "
             "report the coverage beside the distribution",
         )
@@ -163,7 +164,7 @@ def _mass_findings(probe: ProbeReport) -> Iterable[Finding]:
                 severity="warning",
                 where=_name(probe),
                 text=f"written with another form ({kind}, as {example.text!r}), the answers have "
-                f"{mass:.2g} beside the set's {counted:.2g}",
+                f"{100 * mass:.2g}% beside the set's {100 * counted:.2g}%",
                 remedy="add these surface forms to the answers, or say in the paper that they "
                 "are not counted",
             )

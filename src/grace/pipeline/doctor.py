@@ -68,25 +68,23 @@ async def examine(
         raise UsageError(f"--prompts is {prompts}; expected at least 1")
     if settings.endpoint is not None:
         check_url(settings.endpoint)
-    catalogue = load_catalogue(settings.catalogue)
-    uses = models_of(settings, catalogue)
-    if len(uses) != 1:
+    if len(settings.model) != 1 and not settings.dry_run:
         raise UsageError(
-            f"{len(uses)} models are given; `grace doctor` examines one: --model {uses[0].key}"
-            if uses
-            else "give a model: --model KEY"
+            f"{len(settings.model)} models are given; `grace doctor` examines one: --model KEY"
         )
+    catalogue = load_catalogue(settings.catalogue)
+    (use,) = models_of(settings, catalogue)
     plans = [plan_scores(trials) for trials in load_inputs(settings)]
-    hook.message(f"{uses[0].key}: connecting")
+    hook.message(f"{use.key}: connecting")
     async with connect_model(
-        uses[0],
+        use,
         settings,
         catalogue,
         default_store(),
         progress or SilentProgress(),
         settings.endpoint,
     ) as connection:
-        return await _Examination(uses[0], connection, settings, hook, prompts).report(plans)
+        return await _Examination(use, connection, settings, hook, prompts).report(plans)
 
 
 class _Examination:

@@ -246,21 +246,19 @@ def mean_variants(measured: Sequence[Measured]) -> dict[Variant, tuple[tuple[int
     }
 
 
-def mean_likeliest(measured: Sequence[Measured]) -> list[tuple[int, float, int]]:
+def mean_likeliest(measured: Sequence[Measured]) -> list[tuple[int, float]]:
     """
-    Return what would come next: token, mean probability, and in how many lists it is.
+    Return what would come next, token and mean probability, the likeliest first.
 
-    The mean is over the lists that hold the token; those that hold more of it
-    come first.
+    After a prompt where a token is not among the `NEXT_TOKENS` likeliest it counts
+    as 0.
     """
     listed: dict[int, list[float]] = {}
     for one in measured:
         for token, logprob in one.likeliest.items():
             listed.setdefault(token, []).append(math.exp(logprob))
-    return [
-        (token, statistics.fmean(values), len(values))
-        for token, values in sorted(listed.items(), key=lambda item: -math.fsum(item[1]))
-    ]
+    means = {token: math.fsum(values) / len(measured) for token, values in listed.items()}
+    return sorted(means.items(), key=lambda item: -item[1])
 
 
 def _worth_asking(form: InspectedForm, likeliest: Mapping[int, float]) -> bool:

@@ -70,17 +70,14 @@ class NextTokenReport(_Report):
     Attributes:
         token: The token.
 
-        probability: Its mean probability, over the prompts that listed it
-            among the most probable.
-
-        prompts: How many did.
+        probability: Its mean probability; it counts as 0 after a prompt where
+            it is not among the 20 likeliest.
 
         begins_answer: Whether a form of the set begins with it.
     """
 
     token: TokenReport
     probability: float
-    prompts: int
     begins_answer: bool
 
 

@@ -131,13 +131,12 @@ async def _next_tokens(
 ) -> tuple[NextTokenReport, ...]:
     first = {form.token_ids[0] for form in shown.forms if form.token_ids}
     likeliest = mean_likeliest(probe.measured)[:_NEXT_TOKENS]
-    reports = await texts.reports([token for token, _, _ in likeliest])
+    reports = await texts.reports([token for token, _ in likeliest])
     return tuple(
         NextTokenReport(
             token=report,
             probability=probability,
-            prompts=prompts,
             begins_answer=token in first,
         )
-        for report, (token, probability, prompts) in zip(reports, likeliest, strict=True)
+        for report, (token, probability) in zip(reports, likeliest, strict=True)
     )
