@@ -55,7 +55,7 @@ def doctor(
     target = None if json_ in {None, "-"} else Path(str(json_))
     if target is not None and not target.parent.is_dir():
         raise UsageError(f"--json is {json_}: there is no folder {target.parent}")
-    # Retries are not made here: a server that does not answer is a finding of its own.
+    # A report says what came of it; single retries are of no interest.
     stamina.instrumentation.set_on_retry_hooks([])
     hook = ScreenHook()
     with shown_progress() as progress:

@@ -49,11 +49,14 @@ class Fault:
         problem: The fault in words, naming answer and tokens.
 
         remedy: What to do.
+
+        about: The answers at fault, if it is theirs; the same after every prompt.
     """
 
     kind: FaultKind
     problem: str
     remedy: str
+    about: str = ""
 
     def __str__(self) -> str:
         return f"{self.problem}; {self.remedy}"
@@ -188,6 +191,7 @@ class Inspector:
                     f"those of {forms[longer].text!r} {_ids(forms[longer].token_ids)}: the answers "
                     "do not exclude each other",
                     "give both an ending, such as % or a full stop",
+                    about=f"{forms[shorter].text!r}, {forms[longer].text!r}",
                 )
             )
         return forms, faults
@@ -200,6 +204,7 @@ class Inspector:
                 FaultKind.EMPTY,
                 f"the answer {text!r} adds no token to the prompt",
                 "give it a form that is not empty",
+                about=repr(text),
             )
         token = joined[kept]
         shown = ""
@@ -211,6 +216,7 @@ class Inspector:
             f"the token{shown} ({token}) belongs to both",
             "begin the answers otherwise, or end the prompt with what no token spans "
             "(`answer_prefix` of the model's catalogue entry)",
+            about=repr(text),
         )
 
     async def _bos_faults(self, rendered: Rendered) -> list[Fault]:

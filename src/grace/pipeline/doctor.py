@@ -32,6 +32,7 @@ from grace.pipeline.doctor_measures import Measures, TokenTexts, forced, repeats
 from grace.pipeline.doctor_report import DoctorReport, RepeatReport, ServerReport
 from grace.pipeline.doctor_summary import ExaminedProbe, probe_report
 from grace.pipeline.inputs import load_inputs
+from grace.pipeline.patience import patiently
 from grace.settings import RunSettings
 from grace.studies.prompts import PromptMode
 
@@ -168,7 +169,7 @@ class _Examination:
             ends: dict[str, Inspected] = {}
 
             async def work(query: ScoreQuery, ends: dict[str, Inspected] = ends) -> None:
-                ends[query.key] = await inspector.inspect(query)
+                ends[query.key] = await patiently(inspector.inspect, query)
 
             # The first one fills the scorer's memory of encoded answers for the rest.
             await work(chosen[0])
@@ -197,7 +198,7 @@ class _Examination:
                 if not inspected.sound or any(m.query.key == query.key for m in probe.measured):
                     continue
                 try:
-                    probe.measured.append(await measures.measure(inspected))
+                    probe.measured.append(await patiently(measures.measure, inspected))
                 except ServerUnavailable:
                     raise
                 except (InferenceError, ScoringError) as error:

@@ -21,6 +21,7 @@ from grace.errors import InferenceError, ScoringError, ServerUnavailable, TokenB
 from grace.inference.client import InferenceClient, NextTokenQuestion
 from grace.inference.reading import TokenReader
 from grace.pipeline.doctor_report import ForcedReport, RepeatReport, TokenReport
+from grace.pipeline.patience import patiently
 from grace.scoring.distribution import distribution
 from grace.scoring.overlaps import excluded_by
 from grace.scoring.variants import Variant, variants_of
@@ -177,14 +178,14 @@ async def repeats(
     """
     if not measured:
         return []
-    again = [await scorer.score(one.query) for one in reversed(measured)][::-1]
-    together = await asyncio.gather(*(scorer.score(one.query) for one in measured))
+    again = [await patiently(scorer.score, one.query) for one in reversed(measured)][::-1]
+    together = await asyncio.gather(*(patiently(scorer.score, one.query) for one in measured))
     found = [
         _compared("asked again", measured, again),
         _compared("side by side", measured, together),
     ]
     if other is not None:
-        others = [await other[1].score(one.query) for one in measured]
+        others = [await patiently(other[1].score, one.query) for one in measured]
         found.append(_compared("trie and sequence", measured, others))
     return found
 

@@ -112,9 +112,7 @@ def fault_reports(inspected: Sequence[Inspected]) -> tuple[FaultReport, ...]:
     found: dict[tuple[FaultKind, str], list[Fault]] = {}
     for one in inspected:
         for fault in one.faults:
-            # Lengths differ from prompt to prompt; the other faults are the same words.
-            words = "" if fault.kind is FaultKind.TOO_LONG else fault.problem
-            found.setdefault((fault.kind, words), []).append(fault)
+            found.setdefault((fault.kind, fault.about), []).append(fault)
     return tuple(
         FaultReport(
             kind=kind.value,

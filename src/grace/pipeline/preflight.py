@@ -10,19 +10,20 @@ run; what is wrong for some prompts only is left to their rows, with a warning.
 
 from collections.abc import Sequence
 
-import stamina
-
-from grace.engine.execute import RetryPolicy
 from grace.engine.plan import ScoreQuery
 from grace.engine.score import Scorer, ScoringMethod
 from grace.engine.soundness import Inspected, Inspector
-from grace.errors import ScoringError, ServerUnavailable
+from grace.errors import ScoringError
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import Connection
 from grace.pipeline.cover import spread
+from grace.pipeline.patience import patiently
 
 MOST_PROMPTS = 32
 """Prompts of one probe that are tried at most, until one is found that can be scored."""
+
+MOST_FAULTS = 4
+"""Faults of one probe that are told; the others are usually the same."""
 
 
 async def preflight(cell: Cell, connection: Connection, method: ScoringMethod) -> None:
@@ -69,23 +70,20 @@ def refusal(where: str, faulty: Sequence[Inspected], prompts: int) -> list[str]:
     tried = f"any of its {prompts}" if len(faulty) == prompts else f"{len(faulty)} of {prompts}"
     noun = "prompt" if prompts == 1 else "prompts"
     # The faults of the last prompt: the first one tried is the longest, and may have its own.
-    return [f"{where}, after {tried} {noun}:", *(f"  {fault}" for fault in faulty[-1].faults)]
+    faults = faulty[-1].faults
+    more = len(faults) - MOST_FAULTS
+    return [
+        f"{where}, after {tried} {noun}:",
+        *(f"  {fault}" for fault in faults[:MOST_FAULTS]),
+        *([f"  and {more} more"] if more > 0 else []),
+    ]
 
 
 async def _inspect(inspector: Inspector, queries: Sequence[ScoreQuery]) -> list[Inspected]:
     """Inspect the longest prompt and others, until one of the others is sound."""
-    policy = RetryPolicy()
     found: list[Inspected] = []
     for query in spread(queries, MOST_PROMPTS):
-        async for attempt in stamina.retry_context(
-            on=ServerUnavailable,
-            attempts=policy.attempts,
-            timeout=policy.timeout_seconds,
-            wait_initial=policy.wait_seconds,
-            wait_max=policy.wait_max_seconds,
-        ):
-            with attempt:
-                found.append(await inspector.inspect(query))
+        found.append(await patiently(inspector.inspect, query))
         if len(found) > 1 and any(one.sound for one in found):
             break
     return found
