@@ -10,7 +10,7 @@ import pytest
 
 import grace
 from fake_llamacpp import FakeLlamaCpp, refuse, served
-from grace.cli.doctor_screen import percent, visible
+from grace.cli.doctor_tables import percent, visible
 from grace.cli.main import invoke
 from own_study import write_study
 
