@@ -78,12 +78,8 @@ def _alike(probes: Iterable[ProbeReport]) -> list[tuple[ProbeReport, ...]]:
 def _print_group(probes: Sequence[ProbeReport]) -> None:
     first = probes[0]
     out.print()
-    out.print(
-        Text.assemble(
-            (f"{first.study}: {', '.join(probe.probe for probe in probes)}", "bold"),
-            (f"  {_counts(probes)}", "dim"),
-        )
-    )
+    out.print(Text(f"{first.study}: {', '.join(probe.probe for probe in probes)}", "bold"))
+    out.print(Text(f"  {_counts(probes)}", "dim"))
     if first.prompt_end:
         out.print(Padding(_prompt_end(first.prompt_end), (0, 0, 0, 2)), soft_wrap=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
