@@ -85,6 +85,8 @@ class FakeLlamaCpp:
         most_at_once: The most completions that were in work at a time.
 
         shared_slots: How often two requests were in the same slot at once.
+
+        tokenized: How many texts were encoded.
     """
 
     slots: int = 4
@@ -107,6 +109,7 @@ class FakeLlamaCpp:
     asked: list[Asked] = field(default_factory=list)
     most_at_once: int = 0
     shared_slots: int = 0
+    tokenized: int = 0
     _working: list[int] = field(default_factory=list)
 
     def app(self) -> web.Application:
@@ -152,6 +155,7 @@ class FakeLlamaCpp:
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         payload = await request.json()
+        self.tokenized += 1
         ids = [_IDS.get(piece, _UNKNOWN) for piece in _PIECE.findall(payload["content"])]
         if payload["add_special"] and self.bos:
             ids = [VOCABULARY.index(self.bos), *ids]

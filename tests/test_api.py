@@ -10,7 +10,15 @@ import grace
 from grace.engine.events import QuietHook, StageCounts
 from grace.errors import GraceError, IdentityMismatch, UsageError
 
-PUBLIC = {"RunResult", "RunResults", "plan", "read_dataframe", "run"}
+PUBLIC = {
+    "DoctorReport",
+    "RunResult",
+    "RunResults",
+    "doctor",
+    "plan",
+    "read_dataframe",
+    "run",
+}
 
 
 def test_the_public_names_are_these() -> None:

@@ -2,16 +2,16 @@
 Grace runs cognitive-science experiments on open-weight language models.
 
 The functions of `grace.api` are here: `grace.run(...)`, `grace.plan(...)`,
-`grace.read_dataframe(...)`. They are loaded when they are first used, because
+`grace.doctor(...)`, `grace.read_dataframe(...)`. They are loaded when they are first used, because
 the command line and the model server's process need none of them.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grace.api import RunResult, RunResults, plan, read_dataframe, run
+    from grace.api import DoctorReport, RunResult, RunResults, doctor, plan, read_dataframe, run
 
-__all__ = ["RunResult", "RunResults", "plan", "read_dataframe", "run"]
+__all__ = ["DoctorReport", "RunResult", "RunResults", "doctor", "plan", "read_dataframe", "run"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  any of the names above

@@ -17,11 +17,23 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from grace.engine.events import QuietHook, RunHook, StopFlag
+from grace.pipeline.doctor import DEFAULT_PROMPTS, examine
+from grace.pipeline.doctor_report import DoctorReport
 from grace.pipeline.overview import PlanLine, plan_overview
 from grace.pipeline.run import CellOutcome, prepare
 from grace.runs.folder import RunFolder
 from grace.runs.manifest import RunManifest
 from grace.settings import make_settings
+
+__all__ = [
+    "DoctorReport",
+    "RunResult",
+    "RunResults",
+    "doctor",
+    "plan",
+    "read_dataframe",
+    "run",
+]
 
 _T = TypeVar("_T")
 
@@ -101,6 +113,27 @@ def plan(**settings: object) -> tuple[PlanLine, ...]:
         GraceError: Whatever is wrong with the run.
     """
     return plan_overview(make_settings(settings, "grace.plan"))
+
+
+def doctor(
+    hook: RunHook | None = None, prompts: int = DEFAULT_PROMPTS, **settings: object
+) -> DoctorReport:
+    """
+    Examine a model for some studies, before anything is spent.
+
+    Args:
+        hook: Hears of progress.
+
+        prompts: How many prompts of each probe are scored.
+
+        settings: As for `run`; one model.
+
+    Raises:
+        GraceError: Whatever keeps the examination from being made. What is
+            wrong with the model or the studies is in the report.
+    """
+    checked = make_settings(settings, "grace.doctor")
+    return _complete(examine(checked, hook or QuietHook(), prompts=prompts))
 
 
 def read_dataframe(path: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ COMMANDS = (
     "",
     "run",
     "plan",
+    "doctor",
     "resume",
     "status",
     "validate",

@@ -32,6 +32,13 @@ def plans() -> list[int]:
     return [line.queries for line in lines]
 
 
+def examination() -> bool:
+    """A report is data, with a verdict."""
+    report: grace.DoctorReport = grace.doctor(study="study1", model="smollm2-135m", prompts=2)
+    covered = [probe.coverage for probe in report.probes]
+    return report.verdict == "sound" and all(one is not None for one in covered)
+
+
 class Bar(QuietHook):
     """A hook may listen to one event only."""
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from grace.cli import models, results, run, serve, studies
+from grace.cli import doctor, models, results, run, serve, studies
 from grace.cli.screen import err, out
 from grace.errors import GraceError, RunInterrupted, UsageError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(run.plan)
+app.command()(doctor.doctor)
 app.command()(run.run)
 app.command()(run.resume)
 app.command()(results.status)

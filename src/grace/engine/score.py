@@ -247,7 +247,7 @@ class Scorer:
     async def _encode(self, query: ScoreQuery) -> tuple[Prompt, Rendered, CandidateSet]:
         """Return prompt, tokens and answers; the text only where it had to be rendered."""
         probe = query.probe
-        prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
+        prompt = self.prompt_of(query)
         header = await self._generation_header()
         # Whole sequences may have to be sent as text, which only `render` gets to see.
         trie = self._method is ScoringMethod.TRIE
@@ -266,6 +266,10 @@ class Scorer:
         if header and rendered.text.endswith(header) and rendered.token_ids[-len(ids) :] == ids:
             self._after_header[probe] = candidates
         return prompt, rendered, candidates
+
+    def prompt_of(self, query: ScoreQuery) -> Prompt:
+        """Return the prompt after which a query's answers are scored."""
+        return build_prompt([query.turn], [], self._mode, self._answer_prefix)
 
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered

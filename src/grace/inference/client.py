@@ -96,6 +96,15 @@ class ServerIdentity:
     model: str
     details: Mapping[str, JsonValue] = field(default_factory=dict)
 
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens prompt and answer may have together, if the server tells."""
+        for name in ("context_length", "max_model_len", "max_total_tokens"):
+            value = self.details.get(name)
+            if isinstance(value, int) and value > 0:
+                return value
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:

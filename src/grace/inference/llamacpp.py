@@ -46,12 +46,12 @@ class _Tokens(BaseModel):
     tokens: list[int]
 
 
-class _Template(BaseModel):
-    prompt: str
-
-
 class _Text(BaseModel):
     content: str
+
+
+class _Template(BaseModel):
+    prompt: str
 
 
 class _DefaultSettings(BaseModel):
@@ -265,6 +265,20 @@ class LlamaCppClient:
                 if not _is_known(continuation, known):
                     await self._force(prompt, continuation, known, slot)
         return known
+
+    async def token_texts(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """Decode each token by itself."""
+        return tuple([await self.decode([token]) for token in token_ids])
+
+    async def likeliest(self, prefix: tuple[int, ...], count: int) -> Mapping[int, float]:
+        """List the most probable next tokens, before any sampler."""
+        completion = await self._complete(
+            prefix, {"n_predict": 1, "n_probs": count, "temperature": 0}
+        )
+        if not completion.completion_probabilities:
+            raise BadReply("/completion: has no log-probabilities")
+        listed = completion.completion_probabilities[0].top_logprobs
+        return {token.id: _logprob(token.logprob) for token in listed}
 
     async def _force(
         self,

@@ -10,7 +10,7 @@ Its numbers mean nothing, and everything it makes is labelled `toy`.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from grace.errors import QueryRejected
@@ -77,7 +77,11 @@ class ToyClient:
             dialect="toy",
             version="1",
             model="toy",
-            details={"vocabulary": len(VOCABULARY), "chat_template_sha256": "toy"},
+            details={
+                "vocabulary": len(VOCABULARY),
+                "chat_template_sha256": "toy",
+                **({} if self._max_tokens is None else {"context_length": self._max_tokens}),
+            },
         )
 
     async def render(self, prompt: Prompt) -> Rendered:
@@ -158,6 +162,17 @@ class ToyClient:
                 )
             )
         return scored
+
+    async def token_texts(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the texts of tokens."""
+        return tuple(VOCABULARY[token] for token in token_ids)
+
+    async def likeliest(self, prefix: tuple[int, ...], count: int) -> Mapping[int, float]:
+        """Return the toy's most probable next tokens."""
+        self._count(prefix)
+        logprobs = _next_logprobs(prefix)
+        best = sorted(range(len(logprobs)), key=lambda token: -logprobs[token])[:count]
+        return {token: logprobs[token] for token in best}
 
     async def aclose(self) -> None:
         """Nothing to release."""

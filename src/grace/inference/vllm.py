@@ -9,7 +9,7 @@ server can do is measured on connecting, and every reply is checked again.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grace.errors import TokenBoundaryError, UnsupportedByServer
@@ -173,6 +173,17 @@ class VllmClient:
             part = continuations[start : start + size]
             scores += await self._requests.tail_logprobs(prompt, part)
         return scores
+
+    async def token_texts(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """Decode each token behind another one: some decoders drop a space that comes first."""
+        anchor = await self._requests.tokens("a", add_special_tokens=False)
+        before = await self._requests.text(anchor)
+        texts = [await self._requests.text((*anchor, token)) for token in token_ids]
+        return tuple(text[len(before) :] for text in texts)
+
+    async def likeliest(self, prefix: tuple[int, ...], count: int) -> Mapping[int, float]:
+        """List the most probable next tokens."""
+        return await self._requests.top_logprobs(prefix, count)
 
     async def aclose(self) -> None:
         """Close the connections."""

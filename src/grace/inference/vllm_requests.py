@@ -168,6 +168,32 @@ class VllmRequests:
             answers.append(listed)
         return answers
 
+    async def top_logprobs(self, prefix: tuple[int, ...], count: int) -> dict[int, float]:
+        """
+        Return the most probable next tokens, likeliest first.
+
+        Raises:
+            BadReply: The reply has none, or they are no log-probabilities.
+        """
+        asked: dict[str, JsonValue] = {
+            "max_tokens": 1,
+            "logprobs": count,
+            "return_tokens_as_token_ids": True,
+        }
+        (choice,) = await self._complete([prefix], asked)
+        where = f"vLLM {_COMPLETIONS}"
+        steps = choice.logprobs.top_logprobs if choice.logprobs else []
+        if len(steps) != 1 or not steps[0]:
+            raise BadReply(f"{where}: has no log-probabilities")
+        check_mass(steps[0].values(), where)
+        found = {}
+        for name, value in sorted(steps[0].items(), key=lambda item: -item[1]):
+            token = name.removeprefix("token_id:")
+            if not token.isdigit():
+                raise BadReply(f"{where}: {name!r} is not a token id")
+            found[int(token)] = checked_logprob(value, where)
+        return found
+
     async def tail_logprobs(
         self, prompt: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
     ) -> list[tuple[float, ...]]:

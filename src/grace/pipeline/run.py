@@ -26,6 +26,7 @@ from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
 from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
 from grace.pipeline.extractor import choose_extractor
 from grace.pipeline.inputs import describe_inputs, load_inputs
+from grace.pipeline.preflight import preflight
 from grace.pipeline.stages import STAGES, Stage
 from grace.pipeline.writing import (
     close,
@@ -260,6 +261,9 @@ async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Sta
     if _ASKING.intersection(wanted):
         connection = await connections.model(cell.use)
         method = scoring_method(cell, connection)
+        if method is not None and Stage.SCORE in wanted and not cell.folder.begun:
+            # A run that was begun has passed.
+            await preflight(cell, connection, method)
         identity = cell.identity(server_identity(connection), method or "")
         record = begin(cell, identity)
     else:
