@@ -13,7 +13,7 @@ from grace.inference.toy import VOCABULARY, ToyClient
 from grace.pipeline.inputs import load_inputs
 from grace.settings import RunSettings
 from grace.studies.probes import Answer, CandidateProbe, Turn
-from grace.studies.prompts import Prompt, PromptMode
+from grace.studies.prompts import Convention, Prompt, PromptMode
 
 CHAT, COMPLETION = PromptMode.CHAT, PromptMode.COMPLETION
 TRIE, SEQUENCE = ScoringMethod.TRIE, ScoringMethod.SEQUENCE
@@ -87,7 +87,7 @@ async def test_all_forms_of_an_answer_are_scored_under_its_label() -> None:
 
 async def test_an_answer_that_would_merge_with_the_prompt_is_refused() -> None:
     # The toy has the token ":n"; a chat template that ends in a colon invites it.
-    scorer = Scorer(ToyClient(), CHAT, TRIE, answer_prefix="Answer:")
+    scorer = Scorer(ToyClient(), CHAT, TRIE, Convention(answer_prefix="Answer:"))
     with pytest.raises(TokenBoundaryError, match=r"probe sure, answer 'no' after '.*Answer:'"):
         await scorer.score(query("yes", "no"))
     assert await scorer.score(query("yes", "No"))
@@ -122,7 +122,7 @@ async def test_the_remembered_header_gives_the_same_tokens_as_encoding_everythin
     begin: str, prefix: str
 ) -> None:
     client = Counting(begin)
-    scorer = Scorer(client, CHAT, TRIE, prefix)
+    scorer = Scorer(client, CHAT, TRIE, Convention(answer_prefix=prefix))
     for number in range(3):
         asked = query("yes", "no", "100%", question=f"Is it so, {number} times?")
         value = await scorer.score(asked)

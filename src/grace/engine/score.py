@@ -17,9 +17,10 @@ from grace.inference.client import (
 from grace.scoring.candidates import CandidateSet, SurfaceForm, continuation_tokens
 from grace.scoring.trie import path_logprobs, token_trie
 from grace.studies.probes import CandidateProbe
-from grace.studies.prompts import Message, Prompt, PromptMode, build_prompt
+from grace.studies.prompts import PLAIN, Convention, Message, Prompt, PromptMode, build_prompt
 
 _CONTROL_TOKEN = re.compile(r"<[^<>\s]+>")
+_NEIGHBOURS = ("a", ".", "\n", " ", "<", '"')
 
 
 class ScoringMethod(StrEnum):
@@ -68,7 +69,7 @@ class Scorer:
 
         method: See `ScoringMethod`.
 
-        answer_prefix: What follows the chat template's header before an answer.
+        convention: Where the model's answers begin.
     """
 
     def __init__(
@@ -76,12 +77,12 @@ class Scorer:
         client: InferenceClient,
         mode: PromptMode,
         method: ScoringMethod,
-        answer_prefix: str = "",
+        convention: Convention = PLAIN,
     ) -> None:
         self._client = client
         self._mode = mode
         self._method = method
-        self._answer_prefix = answer_prefix
+        self._convention = convention
         self._header: str | None = None
         self._header_ids: tuple[int, ...] = ()
         self._encoded: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -95,7 +96,7 @@ class Scorer:
 
             ScoringError: The set cannot be scored exactly after this prompt.
         """
-        prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
+        prompt = build_prompt([query.turn], [], self._mode, self._convention)
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(query.probe, prompt, rendered)
         continuations = [form.token_ids for form in candidates.forms]
@@ -182,7 +183,10 @@ class Scorer:
             texts = [
                 (
                     await self._client.render(
-                        Prompt(messages=(Message("user", word),), answer_prefix=self._answer_prefix)
+                        Prompt(
+                            messages=(Message("user", word),),
+                            answer_prefix=self._convention.answer_prefix,
+                        )
                     )
                 ).text
                 for word in ("one", "two three")
@@ -193,8 +197,11 @@ class Scorer:
                 header = shared[match.start() :]
                 bare = await self._client.encode("")
                 ids = (await self._client.encode(header))[len(bare) :]
-                control = (await self._client.encode(match.group()))[len(bare) :]
-                if len(control) == 1 and ids[:1] == control:
+                # An ordinary token may look like a control token (`<b>`), but would be cut
+                # otherwise behind some of these.
+                sample = "".join(f"{before}{match.group()}" for before in _NEIGHBOURS)
+                cut = await self._client.encode(sample)
+                if cut.count(ids[0]) == len(_NEIGHBOURS):
                     self._header, self._header_ids = header, ids
         return self._header
 

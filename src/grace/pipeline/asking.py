@@ -66,7 +66,7 @@ async def extract(cell: Cell, connection: Connection) -> None:
         ServerUnavailable: The server is lost.
     """
     choice = cell.extractor
-    extractor = ModelExtractor(choice.name, connection.client, choice.mode)
+    extractor = ModelExtractor(choice.name, connection.client, choice.mode, choice.convention)
     records = cell.records()
     for plan in cell.response_plans():
         study = plan.trials.study
@@ -95,7 +95,7 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
 
         ServerUnavailable: The server is lost.
     """
-    scorer = Scorer(connection.client, cell.use.mode, method, cell.use.answer_prefix)
+    scorer = Scorer(connection.client, cell.use.mode, method, cell.use.convention)
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
         with _asking(cell, Stage.SCORE, name, plan.query_keys) as asker:

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
 from grace.pipeline.cell import Cell
+from grace.pipeline.connection import NOT_PINNED
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunRecord
 from grace.runs.manifest import (
@@ -50,7 +51,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         finished=finished.isoformat(timespec="seconds"),
         seconds=dict(cell.seconds),
         complete=all(report.complete_rows == report.rows for report in studies.values()),
-        warnings=tuple(_warnings(cell, studies, records)),
+        warnings=tuple(_warnings(cell, studies, records, record.identity.server)),
         identity=record.identity,
         request=_published(record.request),
         studies=studies,
@@ -157,7 +158,10 @@ def _prompts_hash(keys: Iterable[QueryKey], records: Mapping[QueryKey, Record]) 
 
 
 def _warnings(
-    cell: Cell, studies: Mapping[str, StudyReport], records: Mapping[QueryKey, Record]
+    cell: Cell,
+    studies: Mapping[str, StudyReport],
+    records: Mapping[QueryKey, Record],
+    server: Mapping[str, JsonValue],
 ) -> Iterable[str]:
     if cell.use.key == "toy":
         yield "dry run: the numbers come from a toy model and mean nothing"
@@ -165,6 +169,11 @@ def _warnings(
         yield (
             f"{cell.use.key}: Grace cannot tell which revision of the weights answered; note it "
             "yourself, or pin it with `grace models lock`"
+        )
+    if server.get("template_date") == NOT_PINNED:
+        yield (
+            f"{cell.use.key}: its chat template writes the current date into every prompt, and this "
+            "server leaves Grace no way to hold it fixed"
         )
     for study, report in studies.items():
         if report.rows != report.stimuli:
