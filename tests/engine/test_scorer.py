@@ -93,6 +93,32 @@ async def test_an_answer_that_would_merge_with_the_prompt_is_refused() -> None:
     assert await scorer.score(query("yes", "No"))
 
 
+async def test_a_separator_is_a_part_of_the_answer_and_keeps_it_from_merging() -> None:
+    spaced = Convention(answer_prefix="Answer:", answer_separator=" ")
+    value = await Scorer(ToyClient(), CHAT, TRIE, spaced).score(query("yes", "no"))
+    assert [form["text"] for form in forms_of(value)] == [" yes", " no"]
+
+
+async def test_a_header_that_only_looks_like_a_control_token_is_not_remembered() -> None:
+    class Markup(Counting):
+        """Its `<b>` is an ordinary token, which is cut otherwise behind some characters."""
+
+        async def encode(self, text: str) -> tuple[int, ...]:
+            ids = await super().encode(text.replace("<b>", "wa"))
+            return ids if ".<b>" not in text else (*ids[:-1], VOCABULARY.index("w"), ids[-1])
+
+        async def render(self, prompt: Prompt) -> Rendered:
+            text = "".join(m.content for m in prompt.messages) + "<b>"
+            return Rendered(text, await self.encode(text))
+
+    client = Markup()
+    scorer = Scorer(client, CHAT, TRIE)
+    for question in ("First?", "Second?"):
+        client.encoded.clear()
+        await scorer.score(query("yes", "No", question=question))
+    assert len(client.encoded) == 3
+
+
 async def test_the_space_of_completion_mode_keeps_answers_from_merging() -> None:
     value = await Scorer(ToyClient(), COMPLETION, TRIE).score(query("yes", "no"))
     assert [form["text"] for form in forms_of(value)] == [" yes", " no"]

@@ -114,7 +114,7 @@ class VllmRequests:
     ) -> Generation:
         """Draw one response to a prompt that is rendered already."""
         payload = self._drawn(request)
-        payload["prompt"] = list(token_ids)
+        payload["prompt"] = [list(token_ids)]
         payload["skip_special_tokens"] = not request.control_tokens
         # Without it, vLLM puts a space between special tokens and text of slow tokenizers.
         payload["spaces_between_special_tokens"] = False
