@@ -8,6 +8,7 @@ what is tested. The rest are models of one's own.
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from conventions.client import TODAY, TokenizerClient, template_in, vocabulary_in
@@ -23,12 +24,17 @@ from conventions.packages import (
     llama_cpp_template,
     unsloth_template,
 )
-from grace.catalogue.spec import load_catalogue
+from grace.catalogue.spec import Catalogue, load_catalogue
 from grace.inference.dating import TemplateDate
 from grace.pipeline.connection import model_use
 from grace.studies.prompts import Convention, PromptMode
 
 Template = Callable[[Path], str]
+
+
+@cache
+def _entries() -> Catalogue:
+    return load_catalogue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Family:
         """Where its answers begin and end."""
         if self.own is not None:
             return self.own
-        (found,) = {model_use(load_catalogue().get(key)).convention for key in self.key}
+        (found,) = {model_use(_entries().get(key)).convention for key in self.key}
         return found
 
     @property
@@ -78,7 +84,7 @@ class Family:
         """The date that its template writes."""
         if not self.key:
             return self.own_date
-        date = load_catalogue().get(self.key[0]).template_date
+        date = _entries().get(self.key[0]).template_date
         return None if date is None else TemplateDate(date.written, date.pinned)
 
     def client(
@@ -95,11 +101,13 @@ class Family:
         )
 
 
+@cache
 def _gemma(_: Path) -> str:
     # llama.cpp's copy leaves out the BOS with which the models' own template begins.
     return "{{ bos_token }}" + llama_cpp_template("google/gemma-7b-it")
 
 
+@cache
 def _llama_3_1(_: Path) -> str:
     # Here the package has a place for a system message, which Grace does not send.
     return unsloth_template("llama31_template").replace("{system_message}", "")
@@ -127,11 +135,12 @@ FAMILIES = (
         own_date=TemplateDate("Today Date: {date}\n", "26 Jul 2024"),
     ),
     Family(
+        # Gemma 1 has the same tokens and template.
         "Gemma 2",
         GEMMA_2,
         _gemma,
         GEMMA_HEADER,
-        key=("gemma-2-2b", "gemma-2-9b", "gemma-2-27b"),
+        key=("gemma-7b", "gemma-2-2b", "gemma-2-9b", "gemma-2-27b"),
     ),
     Family(
         "Gemma 3", GEMMA_3, template_in, GEMMA_HEADER, own=Convention(end_of_turn="<end_of_turn>")

@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from grace.catalogue.progress import SilentProgress
@@ -126,6 +127,7 @@ _LLAMA_CPP = (
 )
 
 
+@cache
 def unsloth_template(name: str) -> str:
     """Return a chat template that the package `unsloth` has as a string; nothing is run."""
     for node in ast.parse(_wheel_file(_UNSLOTH).read_text(encoding="utf-8")).body:
@@ -136,6 +138,7 @@ def unsloth_template(name: str) -> str:
     raise PackageUnavailable(f"{_UNSLOTH} has no {name}")
 
 
+@cache
 def llama_cpp_template(name: str) -> str:
     """Return a chat template from llama.cpp's own tests, where it is a string of C++."""
     source = _wheel_file(_LLAMA_CPP).read_text(encoding="utf-8")

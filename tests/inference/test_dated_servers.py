@@ -1,6 +1,7 @@
 """Servers whose chat template writes the current date, as gpt-oss's does."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -8,13 +9,23 @@ from aiohttp import web
 from fake_server import FakeTgi, FakeVllm, TinyModel, serving
 
 from fake_llamacpp import FakeLlamaCpp, served
+from grace.catalogue.progress import SilentProgress
+from grace.catalogue.spec import load_catalogue
 from grace.errors import UnsupportedByServer
-from grace.inference.client import GenerationRequest, InferenceClient, Rendered, Sampling
+from grace.inference.client import (
+    GenerationRequest,
+    InferenceClient,
+    Rendered,
+    Sampling,
+    ServerIdentity,
+)
 from grace.inference.dating import TemplateDate
 from grace.inference.llamacpp import LlamaCppClient
 from grace.inference.tgi import TgiClient
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
+from grace.pipeline.connection import connect_model, model_use
+from grace.settings import RunSettings
 from grace.studies.prompts import Message, Prompt
 
 _T = TypeVar("_T")
@@ -30,12 +41,12 @@ PINNED = "<s>Today: 2025-08-05.<|user|>Is it so?<|end|><|assistant|>"
 class Dated(TinyModel):
     """A model whose template writes a date."""
 
-    def __init__(self, day: str) -> None:
+    def __init__(self, day: str, written: str = "Today: {}.") -> None:
         super().__init__()
-        self.day = day
+        self._line = written.format(day)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
-        return super().chat(messages).replace("<s>", f"<s>Today: {self.day}.", 1)
+        return super().chat(messages).replace("<s>", f"<s>{self._line}", 1)
 
 
 async def with_vllm(
@@ -139,3 +150,24 @@ async def test_llama_cpp_is_asked_to_show_the_control_tokens() -> None:
         await client.generate(REQUEST)
         await client.aclose()
     assert payloads[0]["preserved_tokens"] == ["<|end|>", "<|user|>"]
+
+
+async def test_a_run_of_gpt_oss_has_the_same_identity_on_the_next_day() -> None:
+    catalogue = load_catalogue()
+    use = model_use(catalogue.get("gpt-oss-20b"), elsewhere=True)
+
+    async def on(day: str, *, server: str) -> ServerIdentity:
+        app = FakeVllm(model=Dated(day, "Current date: {}\n"), names=("gpt-oss-20b",)).app()
+        async with serving(app) as url:
+            settings = RunSettings(model=("gpt-oss-20b",), endpoint=url, server=server)
+            async with connect_model(
+                use, settings, catalogue, Path("store"), SilentProgress(), url
+            ) as connection:
+                return connection.server
+
+    first = await on("2026-11-23", server="vllm")
+    second = await on("2026-11-24", server="vllm")
+    assert first == second
+    assert first.details["template_date"] == "2025-08-05"
+    hosted = await on("2026-11-23", server="openai")
+    assert hosted.details["template_date"] == "not pinned"
