@@ -1,13 +1,8 @@
-from collections.abc import Callable
-
 import pytest
 
-from conventions.client import TokenizerClient
 from conventions.families import FAMILIES, Family
 from conventions.packages import PackageUnavailable
 from grace.errors import WeightsError
-
-Connect = Callable[..., TokenizerClient]
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda family: family.name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from conventions.client import TODAY, TokenizerClient, template_in, vocabulary_in
 from conventions.packages import (
     DEEPSEEK_V3,
+    GEMMA_1,
     GEMMA_2,
     GEMMA_3,
     GPT_2,
@@ -134,13 +135,13 @@ FAMILIES = (
         own=Convention(end_of_turn="<|eot_id|>"),
         own_date=TemplateDate("Today Date: {date}\n", "26 Jul 2024"),
     ),
+    Family("Gemma 1", GEMMA_1, _gemma, GEMMA_HEADER, key=("gemma-7b",)),
     Family(
-        # Gemma 1 has the same tokens and template.
         "Gemma 2",
         GEMMA_2,
         _gemma,
         GEMMA_HEADER,
-        key=("gemma-7b", "gemma-2-2b", "gemma-2-9b", "gemma-2-27b"),
+        key=("gemma-2-2b", "gemma-2-9b", "gemma-2-27b"),
     ),
     Family(
         "Gemma 3", GEMMA_3, template_in, GEMMA_HEADER, own=Convention(end_of_turn="<end_of_turn>")

@@ -10,7 +10,7 @@ from conventions.conftest import named
 from conventions.families import FAMILIES, Family
 from grace.engine.plan import ScoreQuery, plan_scores
 from grace.engine.score import Scorer, ScoringMethod
-from grace.errors import ScoringError, TokenBoundaryError, UnsupportedByServer
+from grace.errors import QueryRejected, ScoringError, TokenBoundaryError, UnsupportedByServer
 from grace.inference.client import Rendered
 from grace.pipeline.inputs import load_inputs
 from grace.scoring.candidates import CandidateSet
@@ -154,7 +154,7 @@ async def test_numbers_are_cut_differently_and_a_percent_sign_keeps_them_apart(
 
 
 async def test_bare_numbers_are_refused_where_digits_are_tokens_and_accepted_elsewhere() -> None:
-    for name in ("Gemma 2", "Gemma 3", "Gemma 3 base"):
+    for name in ("Gemma 1", "Gemma 2", "Gemma 3", "Gemma 3 base"):
         with pytest.raises(ScoringError, match="begin those of"):
             await encoded(named(name), "10", "100")
     for name in ("Llama 3", "gpt-oss", "DeepSeek V3", "GPT-2"):
@@ -199,9 +199,10 @@ async def test_chats_are_encoded_once_where_the_header_begins_with_a_control_tok
         assert counts[1:] == ([0, 0] if shared else [2, 2])
 
 
-async def test_gemma_has_no_system_role_and_is_sent_none() -> None:
-    client = named("Gemma 2").client()
-    with pytest.raises(Exception, match="System role not supported"):
+@pytest.mark.parametrize("name", ["Gemma 1", "Gemma 2"])
+async def test_gemma_has_no_system_role_and_is_sent_none(name: str) -> None:
+    client = named(name).client()
+    with pytest.raises(QueryRejected, match="System role not supported"):
         await client.render(Prompt(messages=(Message("system", "x"), Message("user", "y"))))
 
 

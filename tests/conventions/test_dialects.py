@@ -14,6 +14,7 @@ from grace.catalogue.spec import load_catalogue
 from grace.catalogue.store import default_store
 from grace.catalogue.weights import ensure_weights
 from grace.engine.score import Scorer, ScoringMethod
+from grace.inference.client import GenerationRequest, Sampling
 from grace.inference.llamacpp import LlamaCppClient
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
@@ -91,5 +92,10 @@ async def test_a_real_llama_cpp_server_has_smollm2s_conventions() -> None:
                 probe("10%", "100%"), prompt, await client.render(prompt)
             )
             assert [len(form.token_ids) for form in digits.forms] == [3, 4]
+            # The server knows the field with which control tokens are shown.
+            request = GenerationRequest(
+                prompt, Sampling(temperature=0), 2, 1, control_tokens=(convention.end_of_turn,)
+            )
+            assert (await client.generate(request)).completion_tokens in {1, 2}
         finally:
             await client.aclose()
