@@ -197,12 +197,14 @@ class Scorer:
                 header = shared[match.start() :]
                 bare = await self._client.encode("")
                 ids = (await self._client.encode(header))[len(bare) :]
-                # An ordinary token may look like a control token (`<b>`), but would be cut
-                # otherwise behind some of these.
-                sample = "".join(f"{before}{match.group()}" for before in _NEIGHBOURS)
-                cut = await self._client.encode(sample)
-                if cut.count(ids[0]) == len(_NEIGHBOURS):
-                    self._header, self._header_ids = header, ids
+                control = (await self._client.encode(match.group()))[len(bare) :]
+                if len(control) == 1 and ids[:1] == control:
+                    # An ordinary token may look like a control token (`<b>`), but would be
+                    # cut otherwise behind some of these.
+                    sample = "".join(f"{before}{match.group()}" for before in _NEIGHBOURS)
+                    found = (await self._client.encode(sample)).count(control[0])
+                    if found == len(_NEIGHBOURS):
+                        self._header, self._header_ids = header, ids
         return self._header
 
 
