@@ -202,8 +202,8 @@ def _facts(spec: ModelSpec, found: LocalWeights | None) -> list[tuple[str, str]]
         ("prompt mode", spec.prompt_mode.value),
         ("system role", "yes" if spec.system_role else "no"),
         ("reasoning", _reasoning(spec)),
-        ("answer prefix", _quoted(spec.answer_prefix)),
-        ("answer separator", _quoted(spec.answer_separator)),
+        ("answer prefix", spec.answer_prefix and repr(spec.answer_prefix)),
+        ("answer separator", spec.answer_separator and repr(spec.answer_separator)),
         ("end of turn", spec.end_of_turn or ""),
         ("date in prompts", _date(spec)),
         ("JSON mode", spec.json_mode),
@@ -215,10 +215,6 @@ def _facts(spec: ModelSpec, found: LocalWeights | None) -> list[tuple[str, str]]
         ("note", spec.note),
     ]
     return [(name, value) for name, value in facts if value]
-
-
-def _quoted(text: str) -> str:
-    return repr(text) if text else ""
 
 
 def _reasoning(spec: ModelSpec) -> str:
