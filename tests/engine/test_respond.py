@@ -11,12 +11,21 @@ from grace.engine.journal import JournalWriter
 from grace.engine.pace import Pace
 from grace.engine.plan import Dialogue, QueryKey, ResponseQuery
 from grace.engine.respond import ReasoningTags, Respondent
+from grace.errors import BadReply
 from grace.inference.client import Generation, GenerationRequest, Sampling
 from grace.inference.toy import ToyClient
 from grace.studies.probes import ResponseProbe, Turn
 from grace.studies.prompts import PromptMode
 
 THINK = ReasoningTags("<think>", "</think>")
+CHANNELS = ReasoningTags(
+    "<|channel|>analysis<|message|>",
+    "<|end|>",
+    final="<|channel|>final<|message|>",
+    end="<|return|>",
+    max_tokens=100,
+)
+ANALYSIS = "<|channel|>analysis<|message|>Two or three?<|end|><|start|>assistant"
 
 
 def query(name: str, question: str, seed: int = 1) -> ResponseQuery:
@@ -126,3 +135,64 @@ def test_tags_split_reasoning_from_answer(text: str, reasoning: str, answer: str
 @given(st.text())
 def test_text_without_tags_is_all_answer(text: str) -> None:
     assert THINK.split(text.replace("think>", "")) == ("", text.replace("think>", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        (f"{ANALYSIS}<|channel|>final<|message|>Three.<|return|>", "Two or three?", "Three."),
+        (f"{ANALYSIS}<|channel|>final<|message|>Three.", "Two or three?", "Three."),
+        ("<|channel|>final<|message|>Three.<|return|>", "", "Three."),
+        # A remark in another channel is no part of the answer.
+        (
+            f"{ANALYSIS}<|channel|>commentary<|message|>So.<|end|><|start|>assistant"
+            "<|channel|>final<|message|>Three.<|return|>",
+            "Two or three?",
+            "Three.",
+        ),
+        # Cut off in the analysis, or before the final channel: there is no answer.
+        ("<|channel|>analysis<|message|>Two or", "Two or", ""),
+        (ANALYSIS, "Two or three?", ""),
+        # A server that reads the channels itself gives the answer alone.
+        ("Three.", "", "Three."),
+        ("The analysis says three.", "", "The analysis says three."),
+    ],
+)
+def test_channels_split_analysis_from_answer(text: str, reasoning: str, answer: str) -> None:
+    assert CHANNELS.split(text) == (reasoning, answer)
+
+
+@pytest.mark.parametrize("text", ["analysisTwo or three?assistantfinalThree.", "analysisTwo or"])
+def test_channels_without_their_control_tokens_are_refused(text: str) -> None:
+    with pytest.raises(BadReply, match="left out the control tokens"):
+        CHANNELS.split(text)
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"), [(True, ("Hm, if two", "")), (False, ("", "Hm, if two"))]
+)
+def test_a_thought_that_the_template_opened_is_none_if_it_was_cut_off(
+    *, cut: bool, expected: tuple[str, str]
+) -> None:
+    opened = ReasoningTags("<think>", "</think>", opened=True)
+    assert opened.split("Hm, if two", cut=cut) == expected
+    assert opened.split("Hm.</think>Yes.", cut=cut) == ("Hm.", "Yes.")
+
+
+async def test_reasoning_has_tokens_of_its_own_and_its_control_tokens_are_asked_for(
+    asker: Asker,
+) -> None:
+    client = Remembering(response=f"{ANALYSIS}<|channel|>final<|message|>Three.<|return|>")
+    await Respondent(client, PromptMode.CHAT, Sampling(), CHANNELS).hold(DIALOGUE, asker)
+    first, second = client.asked
+    assert first.max_tokens == 12 + 100
+    assert first.control_tokens == (*("<|channel|>", "<|message|>", "<|end|>", "<|return|>"),)
+    assert second.prompt.messages[1].content == "Three."
+    assert asker.records[QueryKey("first")].value["text"] == "Three."
+
+
+async def test_a_response_whose_channels_were_lost_is_a_failure_and_no_text(asker: Asker) -> None:
+    client = Remembering(response="analysisHm.assistantfinalThree.")
+    await Respondent(client, PromptMode.CHAT, Sampling(), CHANNELS).hold(DIALOGUE, asker)
+    record = asker.records[QueryKey("first")]
+    assert (record.status, record.error_type) == ("failed", "BadReply")

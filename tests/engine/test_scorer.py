@@ -14,7 +14,7 @@ from grace.inference.toy import VOCABULARY, ToyClient
 from grace.pipeline.inputs import load_inputs
 from grace.settings import RunSettings
 from grace.studies.probes import Answer, CandidateProbe, Turn
-from grace.studies.prompts import Prompt, PromptMode
+from grace.studies.prompts import Convention, Prompt, PromptMode
 
 CHAT, COMPLETION = PromptMode.CHAT, PromptMode.COMPLETION
 TRIE, SEQUENCE = ScoringMethod.TRIE, ScoringMethod.SEQUENCE
@@ -88,10 +88,36 @@ async def test_all_forms_of_an_answer_are_scored_under_its_label() -> None:
 
 async def test_an_answer_that_would_merge_with_the_prompt_is_refused() -> None:
     # The toy has the token ":n"; a chat template that ends in a colon invites it.
-    scorer = Scorer(ToyClient(), CHAT, TRIE, answer_prefix="Answer:")
+    scorer = Scorer(ToyClient(), CHAT, TRIE, Convention(answer_prefix="Answer:"))
     with pytest.raises(TokenBoundaryError, match=r"probe sure, answer 'no' after '.*Answer:'"):
         await scorer.score(query("yes", "no"))
     assert await scorer.score(query("yes", "No"))
+
+
+async def test_a_separator_is_a_part_of_the_answer_and_keeps_it_from_merging() -> None:
+    spaced = Convention(answer_prefix="Answer:", answer_separator=" ")
+    value = await Scorer(ToyClient(), CHAT, TRIE, spaced).score(query("yes", "no"))
+    assert [form["text"] for form in forms_of(value)] == [" yes", " no"]
+
+
+async def test_a_header_that_only_looks_like_a_control_token_is_not_remembered() -> None:
+    class Markup(Counting):
+        """Its `<b>` is an ordinary token, which is cut otherwise behind some characters."""
+
+        async def encode(self, text: str) -> tuple[int, ...]:
+            ids = await super().encode(text.replace("<b>", "wa"))
+            return ids if ".<b>" not in text else (*ids[:-1], VOCABULARY.index("w"), ids[-1])
+
+        async def render(self, prompt: Prompt) -> Rendered:
+            text = "".join(m.content for m in prompt.messages) + "<b>"
+            return Rendered(text, await self.encode(text))
+
+    client = Markup()
+    scorer = Scorer(client, CHAT, TRIE)
+    for question in ("First?", "Second?"):
+        client.encoded.clear()
+        await scorer.score(query("yes", "No", question=question))
+    assert len(client.encoded) == 3
 
 
 async def test_the_space_of_completion_mode_keeps_answers_from_merging() -> None:
@@ -123,7 +149,7 @@ async def test_the_remembered_header_gives_the_same_tokens_as_encoding_everythin
     begin: str, prefix: str
 ) -> None:
     client = Counting(begin)
-    scorer = Scorer(client, CHAT, TRIE, prefix)
+    scorer = Scorer(client, CHAT, TRIE, Convention(answer_prefix=prefix))
     for number in range(3):
         asked = query("yes", "no", "100%", question=f"Is it so, {number} times?")
         value = await scorer.score(asked)
@@ -235,7 +261,7 @@ async def test_once_a_set_is_encoded_a_prompt_of_the_same_template_needs_no_text
     prefix: str,
 ) -> None:
     client = Watched()
-    scorer = Scorer(client, CHAT, TRIE, prefix)
+    scorer = Scorer(client, CHAT, TRIE, Convention(prefix))
     first = query("10%", "100%")
     asked = [replace(first, turn=Turn(question=f"How {word}?")) for word in ("much", "so", "many")]
     answers = [await scorer.score(one) for one in asked]
@@ -243,7 +269,7 @@ async def test_once_a_set_is_encoded_a_prompt_of_the_same_template_needs_no_text
     # Two to find the header, and the first prompt.
     assert len(client.with_text) == 3
     for one, answer in zip(asked, answers, strict=True):
-        assert answer == await Scorer(ToyClient(), CHAT, TRIE, prefix).score(one)
+        assert answer == await Scorer(ToyClient(), CHAT, TRIE, Convention(prefix)).score(one)
 
 
 async def test_each_set_of_answers_is_encoded_after_a_whole_prompt_once() -> None:

@@ -7,7 +7,7 @@ from grace.errors import QueryRejected, ServerUnavailable
 from grace.inference.client import Rendered
 from grace.inference.toy import ToyClient
 from grace.studies.probes import Answer, CandidateProbe, Turn
-from grace.studies.prompts import Prompt, PromptMode
+from grace.studies.prompts import Convention, Prompt, PromptMode
 
 
 def query(*answers: str) -> ScoreQuery:
@@ -24,7 +24,7 @@ async def inspect(
     context: int | None = None,
 ) -> Inspected:
     used = client or ToyClient()
-    scorer = Scorer(used, PromptMode.CHAT, ScoringMethod.TRIE, prefix)
+    scorer = Scorer(used, PromptMode.CHAT, ScoringMethod.TRIE, Convention(prefix))
     return await Inspector(used, scorer, context).inspect(query(*answers))
 
 

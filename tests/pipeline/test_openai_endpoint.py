@@ -13,6 +13,7 @@ from grace.catalogue.spec import load_catalogue
 from grace.cli.main import invoke
 from grace.runs.csvfile import read_table
 from grace.runs.folder import find_runs
+from grace.runs.manifest import read_manifest
 from inputs import input_flags
 
 MODEL = ("--model", "smollm2-135m", "--extractor", "rules", "--limit", "2")
@@ -79,6 +80,19 @@ def test_experiment_2_is_refused_with_what_it_needs_and_experiment_1_is_kept(
     assert "--experiment exp1" in err
     (folder,) = find_runs(tmp_path)
     assert (folder.experiment, folder.closed) == ("exp1", True)
+
+
+def test_a_date_that_such_a_server_writes_itself_is_warned_of(
+    server: TextServer, tmp_path: Path, small_inputs: dict[str, Path]
+) -> None:
+    model = ["--model", "gpt-oss-20b", "--extractor", "rules", "--limit", "1"]
+    with served(server) as url:
+        flags = [*model, *input_flags(small_inputs), "--endpoint", url, "--out", str(tmp_path)]
+        assert invoke(["run", "--experiment", "exp1", *flags]) == 0
+    (folder,) = find_runs(tmp_path)
+    assert folder.read_record().identity.server["template_date"] == "not pinned"
+    assert any("writes the current date" in one for one in read_manifest(folder).warnings)
+    assert {payload["max_tokens"] for payload in server.asked} >= {4096 + 48}
 
 
 @pytest.mark.parametrize("held", [None, "wrong"])

@@ -3,12 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grace.studies.probes import Turn
-from grace.studies.prompts import Message, Prompt, PromptMode, build_prompt
+from grace.studies.prompts import Convention, Message, Prompt, PromptMode, build_prompt
 from strategies import any_text
 
 CHAT, COMPLETION = PromptMode.CHAT, PromptMode.COMPLETION
 FIRST = Turn(context="A story.", instruction="One number.", question="How many?")
 SECOND = Turn(question="And now?")
+CHANNEL = Convention(answer_prefix="<final>", answer_separator="_")
 
 
 def test_a_chat_has_context_instruction_and_question_in_one_message() -> None:
@@ -39,8 +40,18 @@ def test_nothing_stands_before_a_question_without_context() -> None:
 
 
 def test_an_answer_prefix_is_for_chats_only() -> None:
-    assert build_prompt([SECOND], [], CHAT, "<final>").answer_prefix == "<final>"
-    assert build_prompt([SECOND], [], COMPLETION, "<final>").answer_prefix == ""
+    assert build_prompt([SECOND], [], CHAT, CHANNEL).answer_prefix == "<final>"
+    assert build_prompt([SECOND], [], COMPLETION, CHANNEL).answer_prefix == ""
+
+
+def test_an_answer_separator_is_of_the_model_in_a_chat_and_a_space_in_plain_text() -> None:
+    assert build_prompt([SECOND], [], CHAT, CHANNEL).answer_separator == "_"
+    assert build_prompt([SECOND], [], COMPLETION, CHANNEL).answer_separator == " "
+
+
+def test_a_separator_makes_another_prompt() -> None:
+    spaced = build_prompt([SECOND], [], CHAT, Convention(answer_separator=" "))
+    assert spaced.sha256() != build_prompt([SECOND], [], CHAT).sha256()
 
 
 @pytest.mark.parametrize("mode", PromptMode)

@@ -69,6 +69,31 @@ class ReasoningTags(Strict):
 
     open: str = Field(min_length=1)
     close: str = Field(min_length=1)
+    final: str = ""
+    """What begins the answer, where answers have a channel of their own; else it follows `close`."""
+    max_tokens: int = Field(default=4096, ge=0)
+    """Tokens granted to the reasoning before a response, beyond the response's own."""
+    opened_by_template: bool = False
+    """Whether the chat template writes `open` itself, so that a response begins inside."""
+
+
+class DateInTemplate(Strict):
+    """The current date, as a chat template writes it into every prompt, and a fixed one for it."""
+
+    written: str = Field(min_length=1)
+    """The text around the date, with `{date}` in its place."""
+    pinned: str = Field(min_length=1)
+    """The date that prompts have instead, in the template's own form."""
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if self.written.count("{date}") != 1 or self.written == "{date}":
+            raise ValueError(
+                f"written is {self.written!r}; expected text with {{date}} in it, once"
+            )
+        if not any(character.isdigit() for character in self.pinned):
+            raise ValueError(f"pinned is {self.pinned!r}; expected a date")
+        return self
 
 
 class Price(Strict):

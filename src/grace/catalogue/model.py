@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue, model_validator
 
 from grace.catalogue.fields import (
+    DateInTemplate,
     FileWeights,
     GpuOption,
     HubWeights,
@@ -71,6 +72,12 @@ class ModelSpec(Strict):
     reasoning: ReasoningTags | None = None
     answer_prefix: str = ""
     """Text after the chat template's header, after which an answer is scored."""
+    answer_separator: str = ""
+    """What a scored answer begins with after all this: a space, if the header ends with a word."""
+    end_of_turn: str | None = Field(default=None, min_length=1)
+    """The control token with which the model ends an answer."""
+    template_date: DateInTemplate | None = None
+    """The current date that the chat template writes, and the fixed one that prompts have."""
     json_mode: Literal["schema", "object"] = "schema"
     """Whether the server can be held to a JSON schema, or only to some JSON object."""
     request_fields: Mapping[str, JsonValue] = Field(default_factory=dict)
@@ -170,7 +177,14 @@ class ModelSpec(Strict):
 
     @model_validator(mode="after")
     def _prompting_is_consistent(self) -> Self:
-        for field in ("system_role", "reasoning", "answer_prefix"):
+        for field in (
+            "system_role",
+            "reasoning",
+            "answer_prefix",
+            "answer_separator",
+            "end_of_turn",
+            "template_date",
+        ):
             if self.prompt_mode is PromptMode.COMPLETION and getattr(self, field):
                 raise ValueError(f"{field} needs a chat template; prompt_mode is 'completion'")
         return self

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from grace.catalogue.faults import as_json, did_you_mean, entry_faults, read_yaml, shown
 from grace.catalogue.fields import (
+    DateInTemplate,
     FileWeights,
     GpuOption,
     HubWeights,
@@ -37,6 +38,7 @@ from grace.errors import CatalogueError
 
 __all__ = [
     "Catalogue",
+    "DateInTemplate",
     "FileWeights",
     "GpuOption",
     "HubWeights",

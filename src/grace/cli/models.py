@@ -201,8 +201,11 @@ def _facts(spec: ModelSpec, found: LocalWeights | None) -> list[tuple[str, str]]
         ("disk", f"{spec.disk_gb:g} GB" if spec.disk_gb else ""),
         ("prompt mode", spec.prompt_mode.value),
         ("system role", "yes" if spec.system_role else "no"),
-        ("reasoning", f"{spec.reasoning.open} … {spec.reasoning.close}" if spec.reasoning else ""),
-        ("answer prefix", spec.answer_prefix),
+        ("reasoning", _reasoning(spec)),
+        ("answer prefix", spec.answer_prefix and repr(spec.answer_prefix)),
+        ("answer separator", spec.answer_separator and repr(spec.answer_separator)),
+        ("end of turn", spec.end_of_turn or ""),
+        ("date in prompts", _date(spec)),
         ("JSON mode", spec.json_mode),
         ("LoRA on", spec.lora_base or ""),
         ("price", _price(spec)),
@@ -212,6 +215,19 @@ def _facts(spec: ModelSpec, found: LocalWeights | None) -> list[tuple[str, str]]
         ("note", spec.note),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _reasoning(spec: ModelSpec) -> str:
+    tags = spec.reasoning
+    if tags is None:
+        return ""
+    opened = ", opened by the template" if tags.opened_by_template else ""
+    return f"{tags.open} … {tags.close}, at most {tags.max_tokens:,} tokens{opened}"
+
+
+def _date(spec: ModelSpec) -> str:
+    date = spec.template_date
+    return "" if date is None else f"{date.pinned}, where the template writes the current date"
 
 
 def _price(spec: ModelSpec) -> str:

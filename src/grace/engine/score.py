@@ -33,7 +33,9 @@ from grace.inference.client import (
 )
 from grace.scoring.candidates import CandidateSet, SurfaceForm, continuation_tokens
 from grace.studies.probes import CandidateProbe
-from grace.studies.prompts import Message, Prompt, PromptMode, build_prompt
+from grace.studies.prompts import PLAIN, Convention, Message, Prompt, PromptMode, build_prompt
+
+_NEIGHBOURS = ("a", ".", "\n", " ", "<", '"')
 
 
 class ScoringMethod(StrEnum):
@@ -82,7 +84,7 @@ class Scorer:
 
         method: See `ScoringMethod`.
 
-        answer_prefix: What follows the chat template's header before an answer.
+        convention: Where the model's answers begin and end.
 
         terminators: Whether to measure that an answer ends, too: one question
             more for each form.
@@ -93,7 +95,7 @@ class Scorer:
         client: InferenceClient,
         mode: PromptMode,
         method: ScoringMethod,
-        answer_prefix: str = "",
+        convention: Convention = PLAIN,
         *,
         terminators: bool = False,
     ) -> None:
@@ -103,7 +105,7 @@ class Scorer:
         self._texts: dict[int, str] = {}
         self._mode = mode
         self._method = method
-        self._answer_prefix = answer_prefix
+        self._convention = convention
         self._header: str | None = None
         self._header_ids: tuple[int, ...] = ()
         self._bare_header_ids: tuple[int, ...] = ()
@@ -226,7 +228,7 @@ class Scorer:
 
     async def _find_turn_end(self) -> tuple[int, ...] | str:
         try:
-            return await chat_terminators(self._client)
+            return await chat_terminators(self._client, self._convention.end_of_turn)
         except ServerUnavailable:
             raise
         except (InferenceError, TokenBoundaryError) as error:
@@ -269,7 +271,7 @@ class Scorer:
 
     def prompt_of(self, query: ScoreQuery) -> Prompt:
         """Return the prompt after which a query's answers are scored."""
-        return build_prompt([query.turn], [], self._mode, self._answer_prefix)
+        return build_prompt([query.turn], [], self._mode, self._convention)
 
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered
@@ -332,7 +334,10 @@ class Scorer:
             texts = [
                 (
                     await self._client.render(
-                        Prompt(messages=(Message("user", word),), answer_prefix=self._answer_prefix)
+                        Prompt(
+                            messages=(Message("user", word),),
+                            answer_prefix=self._convention.answer_prefix,
+                        )
                     )
                 ).text
                 for word in ("one", "two three")
@@ -345,8 +350,14 @@ class Scorer:
                 ids = (await self._client.encode(header))[len(bare) :]
                 control = (await self._client.encode(match.group()))[len(bare) :]
                 if len(control) == 1 and ids[:1] == control:
+                    # An ordinary token may look like a control token (`<b>`), but would be
+                    # cut otherwise behind some of these.
+                    sample = "".join(f"{before}{match.group()}" for before in _NEIGHBOURS)
+                    found = (await self._client.encode(sample)).count(control[0])
+                    if found != len(_NEIGHBOURS):
+                        return ""
                     self._header_ids = ids
-                    bare_header = header.removesuffix(self._answer_prefix)
+                    bare_header = header.removesuffix(self._convention.answer_prefix)
                     bare_ids = (await self._client.encode(bare_header))[len(bare) :]
                     if bare_ids and ids[: len(bare_ids)] == bare_ids:
                         self._bare_header_ids = bare_ids

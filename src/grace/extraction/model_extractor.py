@@ -17,7 +17,7 @@ from grace.engine.plan import QueryKey, digest
 from grace.extraction.parsed import AMOUNT_WORDS, Value
 from grace.extraction.schema import extraction_model, field_values, json_schema
 from grace.inference.client import GenerationRequest, InferenceClient, Sampling
-from grace.studies.prompts import Message, Prompt, PromptMode
+from grace.studies.prompts import PLAIN, Convention, Message, Prompt, PromptMode
 from grace.studies.study import AnswerField, Study
 
 _GREEDY = Sampling(temperature=0.0)
@@ -57,12 +57,22 @@ class ModelExtractor:
         client: The model; connected.
 
         mode: Chat or completion.
+
+        convention: Where the model's answer begins. A server that renders chats
+            itself is sent none of it.
     """
 
-    def __init__(self, name: str, client: InferenceClient, mode: PromptMode) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: InferenceClient,
+        mode: PromptMode,
+        convention: Convention = PLAIN,
+    ) -> None:
         self.name = name
         self._client = client
         self._mode = mode
+        self._convention = convention
 
     async def extract(self, study: Study, responses: Mapping[str, str]) -> Mapping[str, JsonValue]:
         """
@@ -96,7 +106,8 @@ class ModelExtractor:
 
     async def _generate(self, study: Study, messages: list[Message]) -> str:
         if self._mode is PromptMode.CHAT:
-            prompt = Prompt(messages=tuple(messages))
+            # JSON is demanded from the first token on: what comes before an answer is skipped.
+            prompt = Prompt(messages=tuple(messages), answer_prefix=self._convention.answer_prefix)
         else:
             prompt = Prompt(text="\n\n".join([*(m.content for m in messages), "JSON:"]))
         constrained = self._client.capabilities.json_schema

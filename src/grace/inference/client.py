@@ -132,6 +132,10 @@ class GenerationRequest:
 
         json_schema: The response must be JSON of this schema. Only for servers
             with that capability; callers validate all the same.
+
+        control_tokens: Special tokens that the response's text must show, since
+            they set reasoning and answer apart. Where the server reads them
+            itself, it leaves them out.
     """
 
     prompt: Prompt
@@ -140,6 +144,7 @@ class GenerationRequest:
     seed: int
     stop: tuple[str, ...] = ()
     json_schema: Mapping[str, JsonValue] | None = None
+    control_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

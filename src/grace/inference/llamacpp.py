@@ -27,6 +27,7 @@ from grace.inference.client import (
     Rendered,
     ServerIdentity,
 )
+from grace.inference.dating import TemplateDate
 from grace.inference.slots import SlotPool
 from grace.inference.transport import Transport
 from grace.studies.prompts import Prompt, PromptMode
@@ -118,12 +119,18 @@ class LlamaCppClient:
 
         details: What the caller knows of the server beyond what it tells
             (the embedded server's cache type and attention); joins the identity.
+
+        template_date: The date that the model's template writes, if it does.
     """
 
     def __init__(
-        self, transport: Transport, details: Mapping[str, JsonValue] | None = None
+        self,
+        transport: Transport,
+        details: Mapping[str, JsonValue] | None = None,
+        template_date: TemplateDate | None = None,
     ) -> None:
         self._transport = transport
+        self._template_date = template_date
         self._details = dict(details or {})
         self._capabilities = Capabilities(
             token_ids=False, next_token=False, sequence=False, json_schema=False, seed=False
@@ -173,7 +180,10 @@ class LlamaCppClient:
                 "/apply-template",
                 {"messages": [{"role": m.role, "content": m.content} for m in prompt.messages]},
             )
-            text = _parse(_Template, reply, "/apply-template").prompt + prompt.answer_prefix
+            text = _parse(_Template, reply, "/apply-template").prompt
+            if self._template_date is not None:
+                text = self._template_date.pin(text, prompt.messages)
+            text += prompt.answer_prefix
         else:
             text = prompt.text
         return Rendered(text=text, token_ids=await self.encode(text))
@@ -213,6 +223,9 @@ class LlamaCppClient:
         }
         if request.json_schema is not None:
             payload["json_schema"] = dict(request.json_schema)
+        if request.control_tokens:
+            # Left out of the text otherwise, and with them where the reasoning ends.
+            payload["preserved_tokens"] = list(request.control_tokens)
         completion = await self._complete(rendered.token_ids, payload)
         finish: Literal["stop", "length"] = "length" if completion.stop_type == "limit" else "stop"
         return Generation(

@@ -35,6 +35,7 @@ from grace.inference.client import (
     Rendered,
     ServerIdentity,
 )
+from grace.inference.dating import TemplateDate
 from grace.inference.reply import checked_logprob, choose_model
 from grace.inference.tgi_requests import RenderedChat, TgiRequests, precision, without_stops
 from grace.inference.transport import Transport
@@ -56,6 +57,10 @@ class TgiClient:
 
         remembered_texts: How many encoded texts are kept. Scoring names token
             ids, and only their text can be sent.
+
+        template_date: The date that the model's template writes, if it does.
+            Such a model can be scored; it cannot answer, since TGI renders
+            chats itself.
     """
 
     def __init__(
@@ -64,8 +69,10 @@ class TgiClient:
         model: str | None = None,
         *,
         remembered_texts: int = 16_384,
+        template_date: TemplateDate | None = None,
     ) -> None:
         self._transport = transport
+        self._template_date = template_date
         self._requests = TgiRequests(transport)
         self._asked_model = model
         self._remembered_texts = remembered_texts
@@ -108,7 +115,9 @@ class TgiClient:
                 "server_sha": info.sha,
                 "max_input_tokens": info.max_input_tokens,
                 "max_total_tokens": info.max_total_tokens,
-                "chat_probe_sha256": None if chat is None else _chat_hash(chat),
+                "chat_probe_sha256": None
+                if chat is None
+                else _chat_hash(chat, self._template_date),
                 "logprob_precision": precision(values) if values else None,
             },
         )
@@ -124,7 +133,11 @@ class TgiClient:
                 not prompt.answer_prefix and joined != chat.token_ids
             ):
                 raise _chat_mismatch(prompt.answer_prefix)
-            rendered = Rendered(chat.text + prompt.answer_prefix, joined)
+            text = chat.text + prompt.answer_prefix
+            if self._template_date is not None:
+                text = self._template_date.pin(text, prompt.messages)
+                joined = await self.encode(text)
+            rendered = Rendered(text, joined)
         self._remember(self._prompts, rendered.text, rendered.token_ids)
         return rendered
 
@@ -151,15 +164,7 @@ class TgiClient:
         """Draw one response; the answer prefix is for scoring, and is not sent."""
         sampling = request.sampling
         chat = request.prompt.mode is PromptMode.CHAT
-        if sampling.min_p or (chat and sampling.top_k):
-            raise UnsupportedByServer(
-                f"min_p is {sampling.min_p} and top_k is {sampling.top_k}: TGI takes no min_p, and "
-                "no top_k in a chat; set both to 0"
-            )
-        if self._most_stops is not None and len(request.stop) > self._most_stops:
-            raise UnsupportedByServer(
-                f"{len(request.stop)} stop strings; this TGI server takes {self._most_stops}"
-            )
+        self._check(request)
         parameters: dict[str, JsonValue] = {"seed": request.seed, "stop": list(request.stop)}
         if sampling.top_p < 1:
             parameters["top_p"] = sampling.top_p
@@ -214,6 +219,25 @@ class TgiClient:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
+
+    def _check(self, request: GenerationRequest) -> None:
+        """Refuse what TGI would ignore."""
+        chat = request.prompt.mode is PromptMode.CHAT
+        if chat and self._template_date is not None:
+            raise UnsupportedByServer(
+                "TGI writes the current date into this model's chats and hides the tokens of its "
+                "channels; use vLLM or llama.cpp for Experiment 1"
+            )
+        sampling = request.sampling
+        if sampling.min_p or (chat and sampling.top_k):
+            raise UnsupportedByServer(
+                f"min_p is {sampling.min_p} and top_k is {sampling.top_k}: TGI takes no min_p, and "
+                "no top_k in a chat; set both to 0"
+            )
+        if self._most_stops is not None and len(request.stop) > self._most_stops:
+            raise UnsupportedByServer(
+                f"{len(request.stop)} stop strings; this TGI server takes {self._most_stops}"
+            )
 
     async def _probe_chat(self) -> RenderedChat | None:
         """Find the BOS that the template writes and that `/generate` would write again."""
@@ -286,8 +310,12 @@ class TgiClient:
             memory.popitem(last=False)
 
 
-def _chat_hash(chat: RenderedChat) -> str:
-    return hashlib.sha256(json.dumps([chat.text, chat.token_ids]).encode()).hexdigest()
+def _chat_hash(chat: RenderedChat, template_date: TemplateDate | None) -> str:
+    shown: list[JsonValue] = [chat.text, list(chat.token_ids)]
+    if template_date is not None:
+        # The hash belongs to the identity, which must not change overnight.
+        shown = [template_date.pin(chat.text, PROBE_CHAT)]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
 def _chat_mismatch(answer_prefix: str) -> UnsupportedByServer | TokenBoundaryError:

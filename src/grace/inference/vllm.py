@@ -10,7 +10,7 @@ server can do is measured on connecting, and every reply is checked again.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from grace.errors import TokenBoundaryError, UnsupportedByServer
 from grace.inference.client import (
@@ -21,6 +21,7 @@ from grace.inference.client import (
     Rendered,
     ServerIdentity,
 )
+from grace.inference.dating import TemplateDate
 from grace.inference.reply import checked_logprob
 from grace.inference.transport import Transport
 from grace.inference.vllm_probes import find_server, probe
@@ -50,6 +51,9 @@ class VllmClient:
 
         tokens_per_request: Most prompt tokens in one such request, unless a
             single prompt is longer.
+
+        template_date: The date that the model's template writes, if it does.
+            Such chats are rendered here and sent as tokens.
     """
 
     def __init__(
@@ -59,11 +63,13 @@ class VllmClient:
         *,
         prompts_per_request: int = 512,
         tokens_per_request: int = 65_536,
+        template_date: TemplateDate | None = None,
     ) -> None:
         self._transport = transport
         self._asked_model = model
         self._prompts_per_request = prompts_per_request
         self._tokens_per_request = tokens_per_request
+        self._template_date = template_date
         self._requests = VllmRequests(transport, model or "")
         self._listed_tokens = 0
         self._bos = Rendered("", ())
@@ -80,7 +86,7 @@ class VllmClient:
         """Reach the server, choose the model, and measure what the server can do."""
         server = await find_server(self._transport, self._asked_model)
         self._requests = VllmRequests(self._transport, server.model)
-        found = await probe(self._requests)
+        found = await probe(self._requests, self._template_date)
         self._bos = found.bos
         self._listed_tokens = found.listed_tokens
         self._capabilities = found.capabilities
@@ -93,7 +99,7 @@ class VllmClient:
 
     async def render(self, prompt: Prompt) -> Rendered:
         """Let the server apply its template; decode its tokens and encode them again."""
-        token_ids = await self.prompt_tokens(prompt)
+        token_ids = await self._template_tokens(prompt)
         if prompt.mode is PromptMode.CHAT:
             text = await self._requests.text(token_ids)
         else:
@@ -108,10 +114,20 @@ class VllmClient:
             raise TokenBoundaryError(
                 f"the answer prefix {prompt.answer_prefix!r} changes the prompt's own tokens"
             )
-        return Rendered(text=text + prompt.answer_prefix, token_ids=joined)
+        text += prompt.answer_prefix
+        if self._template_date is not None and prompt.mode is PromptMode.CHAT:
+            text = self._template_date.pin(text, prompt.messages)
+            joined = await self.encode(text)
+        return Rendered(text=text, token_ids=joined)
 
     async def prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
         """Let the server apply its template and encode."""
+        if self._template_date is not None and prompt.mode is PromptMode.CHAT:
+            # The date is changed in the text.
+            return (await self.render(replace(prompt, answer_prefix=""))).token_ids
+        return await self._template_tokens(prompt)
+
+    async def _template_tokens(self, prompt: Prompt) -> tuple[int, ...]:
         if prompt.mode is PromptMode.CHAT:
             token_ids = await self._requests.chat_tokens(prompt.messages)
         else:
@@ -129,10 +145,19 @@ class VllmClient:
         return await self._requests.text(token_ids)
 
     async def generate(self, request: GenerationRequest) -> Generation:
-        """Draw one response; the answer prefix is for scoring, and is not sent."""
+        """
+        Draw one response.
+
+        A chat goes to the server as messages, without the answer prefix. One
+        with a fixed date goes as the tokens of `render`, prefix included, and
+        control tokens are left in the response.
+        """
         if request.json_schema is not None and not self._capabilities.json_schema:
             raise UnsupportedByServer("this vLLM server does not obey a JSON schema")
-        return await self._requests.generate(request)
+        if self._template_date is None or request.prompt.mode is PromptMode.COMPLETION:
+            return await self._requests.generate(request)
+        rendered = await self.render(request.prompt)
+        return await self._requests.continue_tokens(request, rendered.token_ids)
 
     async def next_token_logprobs(
         self, questions: Sequence[NextTokenQuestion]

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from grace.errors import BadReply, QueryRejected
 from grace.inference.client import Capabilities, Rendered
+from grace.inference.dating import TemplateDate
 from grace.inference.openai import schema_format
 from grace.inference.reply import ModelCards, Reply, choose_model, parse
 from grace.inference.transport import Transport
@@ -96,8 +97,15 @@ async def find_server(transport: Transport, asked_model: str | None) -> FoundSer
     return FoundServer(model=model, version=version, details=details)
 
 
-async def probe(requests: VllmRequests) -> Probed:
-    """Try every ability of the server and the chosen model."""
+async def probe(requests: VllmRequests, template_date: TemplateDate | None = None) -> Probed:
+    """
+    Try every ability of the server and the chosen model.
+
+    Args:
+        requests: To the server, about the model.
+
+        template_date: The date that the model's template writes, if it does.
+    """
     try:
         plain = await requests.tokens(PROBE_TEXT, add_special_tokens=False)
         special = await requests.tokens(PROBE_TEXT, add_special_tokens=True)
@@ -128,7 +136,10 @@ async def probe(requests: VllmRequests) -> Probed:
         ),
         listed_tokens=listed_tokens,
         bos=bos,
-        details={"logprobs_mode": mode, "chat_probe_sha256": await _chat_probe_hash(requests)},
+        details={
+            "logprobs_mode": mode,
+            "chat_probe_sha256": await _chat_probe_hash(requests, template_date),
+        },
     )
 
 
@@ -221,11 +232,17 @@ async def _honours_seed(requests: VllmRequests, prefix: tuple[int, ...]) -> bool
     return first == second
 
 
-async def _chat_probe_hash(requests: VllmRequests) -> str | None:
+async def _chat_probe_hash(
+    requests: VllmRequests, template_date: TemplateDate | None
+) -> str | None:
     """Hash a rendered chat: the template itself cannot be read. None without a template."""
     try:
         token_ids = await requests.chat_tokens(PROBE_CHAT)
         text = await requests.text(token_ids)
+        if template_date is not None:
+            # The hash belongs to the identity, which must not change overnight.
+            text = template_date.pin(text, PROBE_CHAT)
+            token_ids = await requests.tokens(text, add_special_tokens=False)
     except QueryRejected:
         return None
     return hashlib.sha256(json.dumps([text, token_ids]).encode()).hexdigest()

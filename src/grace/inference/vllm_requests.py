@@ -104,6 +104,29 @@ class VllmRequests:
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response; the answer prefix is for scoring, and is not sent."""
+        payload = self._drawn(request)
+        if request.prompt.mode is PromptMode.CHAT:
+            payload["messages"] = _chat(request.prompt.messages)
+            reply = await self._transport.post(_CHAT, payload)
+            return counted(chat_generation(reply, f"vLLM {_CHAT}"), self._transport.usage)
+        payload["prompt"] = request.prompt.text
+        reply = await self._transport.post(_COMPLETIONS, payload)
+        return counted(text_generation(reply, f"vLLM {_COMPLETIONS}"), self._transport.usage)
+
+    async def continue_tokens(
+        self, request: GenerationRequest, token_ids: tuple[int, ...]
+    ) -> Generation:
+        """Draw one response to a prompt that is rendered already."""
+        payload = self._drawn(request)
+        payload["prompt"] = [list(token_ids)]
+        payload["skip_special_tokens"] = not request.control_tokens
+        # Without it, vLLM puts a space between special tokens and text of slow tokenizers.
+        payload["spaces_between_special_tokens"] = False
+        reply = await self._transport.post(_COMPLETIONS, payload)
+        return counted(text_generation(reply, f"vLLM {_COMPLETIONS}"), self._transport.usage)
+
+    def _drawn(self, request: GenerationRequest) -> dict[str, JsonValue]:
+        """Return what a request for text says, but for its prompt."""
         sampling = request.sampling
         payload: dict[str, JsonValue] = {
             **_PLAIN,
@@ -118,13 +141,7 @@ class VllmRequests:
         }
         if request.json_schema is not None:
             payload["response_format"] = schema_format(request.json_schema)
-        if request.prompt.mode is PromptMode.CHAT:
-            payload["messages"] = _chat(request.prompt.messages)
-            reply = await self._transport.post(_CHAT, payload)
-            return counted(chat_generation(reply, f"vLLM {_CHAT}"), self._transport.usage)
-        payload["prompt"] = request.prompt.text
-        reply = await self._transport.post(_COMPLETIONS, payload)
-        return counted(text_generation(reply, f"vLLM {_COMPLETIONS}"), self._transport.usage)
+        return payload
 
     async def texts(
         self, prompt: tuple[int, ...], count: int, max_tokens: int, **more: JsonValue

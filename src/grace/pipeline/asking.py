@@ -104,7 +104,7 @@ async def extract(cell: Cell, connection: Connection) -> None:
         ServerUnavailable: The server is lost.
     """
     choice = cell.extractor
-    extractor = ModelExtractor(choice.name, connection.client, choice.mode)
+    extractor = ModelExtractor(choice.name, connection.client, choice.mode, choice.convention)
     records = cell.records()
     for plan in cell.response_plans():
         study = plan.trials.study
@@ -232,7 +232,7 @@ def _scorer(cell: Cell, connection: Connection, method: ScoringMethod) -> Scorer
         connection.client,
         cell.use.mode,
         method,
-        cell.use.answer_prefix,
+        cell.use.convention,
         terminators=cell.settings.terminators,
     )
 

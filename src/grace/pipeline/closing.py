@@ -13,6 +13,7 @@ from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
+from grace.pipeline.connection import NOT_PINNED
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunRecord
 from grace.runs.manifest import (
@@ -54,7 +55,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         seconds=dict(cell.seconds),
         costs=dict(cell.costs),
         complete=all(report.complete for report in studies.values()),
-        warnings=tuple(_warnings(cell, studies, records)),
+        warnings=tuple(_warnings(cell, studies, records, record.identity.server)),
         identity=record.identity,
         request=_published(record.request),
         studies=studies,
@@ -166,7 +167,10 @@ def _prompts_hash(keys: Iterable[QueryKey], records: Mapping[QueryKey, Record]) 
 
 
 def _warnings(
-    cell: Cell, studies: Mapping[str, StudyReport], records: Mapping[QueryKey, Record]
+    cell: Cell,
+    studies: Mapping[str, StudyReport],
+    records: Mapping[QueryKey, Record],
+    server: Mapping[str, JsonValue],
 ) -> Iterable[str]:
     if cell.use.key == "toy":
         yield "dry run: the numbers come from a toy model and mean nothing"
@@ -174,6 +178,11 @@ def _warnings(
         yield (
             f"{cell.use.key}: Grace cannot tell which revision of the weights answered; note it "
             "yourself, or pin it with `grace models lock`"
+        )
+    if server.get("template_date") == NOT_PINNED:
+        yield (
+            f"{cell.use.key}: its chat template writes the current date into every prompt, and this "
+            "server leaves Grace no way to hold it fixed"
         )
     for study, report in studies.items():
         if report.rows != report.stimuli:

@@ -5,6 +5,7 @@ Whoever asks for a model gets the same thing back, so that no stage needs to
 know where the model runs.
 """
 
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from grace.catalogue.weights import ensure_weights
 from grace.engine.respond import ReasoningTags
 from grace.errors import UsageError
 from grace.inference.client import InferenceClient, ServerIdentity
+from grace.inference.dating import TemplateDate
 from grace.inference.detect import detect
 from grace.inference.llamacpp import LlamaCppClient
 from grace.inference.openai import OpenAiClient
@@ -28,13 +30,16 @@ from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
 from grace.serving.embedded import EmbeddedSettings, embedded_server
 from grace.settings import RunSettings
-from grace.studies.prompts import PromptMode
+from grace.studies.prompts import PLAIN, Convention, PromptMode
 
 # Tokens are computed one at a time (see `grace.serving.llamacpp_process`): more slots would gain
 # nothing, and split the prompts whose beginnings are shared.
 EMBEDDED_SLOTS = 1
 ENDPOINT_CONCURRENCY = 16
 MAX_EMBEDDED_SLOTS = 32
+
+NOT_PINNED = "not pinned"
+"""What the identity has for a template's date where Grace cannot hold it fixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +52,18 @@ class ModelUse:
 
         mode: Chat or completion.
 
-        answer_prefix: What precedes a scored answer, after the template's header.
+        convention: Where its answers begin and end.
 
         reasoning: Its reasoning tags, if any.
 
-        identity: Repository, revision, weights, prompt mode.
+        identity: Repository, revision, weights, prompt mode, convention, reasoning.
 
         pinned: Whether the weights are fixed by a revision or hash.
     """
 
     key: str
     mode: PromptMode
-    answer_prefix: str
+    convention: Convention
     reasoning: ReasoningTags | None
     identity: Mapping[str, JsonValue]
     pinned: bool
@@ -72,7 +77,7 @@ class Connection:
     Attributes:
         client: The client.
 
-        server: Who answered.
+        server: Who answered, and which date its chats are given if they have one.
 
         concurrency: Most requests at a time.
 
@@ -91,7 +96,7 @@ class Connection:
 TOY = ModelUse(
     key="toy",
     mode=PromptMode.CHAT,
-    answer_prefix="",
+    convention=PLAIN,
     reasoning=None,
     identity={"key": "toy"},
     pinned=True,
@@ -111,10 +116,12 @@ def model_use(spec: ModelSpec, *, elsewhere: bool = False) -> ModelUse:
     return ModelUse(
         key=spec.key,
         mode=spec.prompt_mode,
-        answer_prefix=spec.answer_prefix,
-        reasoning=ReasoningTags(spec.reasoning.open, spec.reasoning.close)
-        if spec.reasoning
-        else None,
+        convention=Convention(
+            answer_prefix=spec.answer_prefix,
+            answer_separator=spec.answer_separator,
+            end_of_turn=spec.end_of_turn or "",
+        ),
+        reasoning=_reasoning(spec),
         identity={
             "key": spec.key,
             "repository": spec.repository,
@@ -122,6 +129,9 @@ def model_use(spec: ModelSpec, *, elsewhere: bool = False) -> ModelUse:
             "weights": str(spec.source) if spec.source is not None and not elsewhere else None,
             "prompt_mode": spec.prompt_mode.value,
             "answer_prefix": spec.answer_prefix,
+            "answer_separator": spec.answer_separator,
+            "end_of_turn": spec.end_of_turn,
+            "reasoning": spec.reasoning.model_dump() if spec.reasoning else None,
             "lora_base": spec.lora_base,
         },
         pinned=spec.pinned and not elsewhere,
@@ -202,7 +212,7 @@ async def connect_model(
     if address is not None:
         transport, client = await _endpoint_client(spec, settings, address, own=endpoint is None)
         try:
-            server = await client.connect()
+            server = _dated(await client.connect(), spec)
             most = settings.concurrency or ENDPOINT_CONCURRENCY
             yield Connection(client, server, most, adaptive=True, transport=transport)
         finally:
@@ -213,9 +223,10 @@ async def connect_model(
     wanted = EmbeddedSettings(slots=slots, threads=settings.threads)
     async with embedded_server(weights.path, spec.key, wanted) as running:
         transport = Transport(running.url)
-        embedded = LlamaCppClient(transport, running.details)
+        embedded = LlamaCppClient(transport, running.details, _template_date(spec))
         try:
-            yield Connection(embedded, await embedded.connect(), slots, transport=transport)
+            server = _dated(await embedded.connect(), spec)
+            yield Connection(embedded, server, slots, transport=transport)
         finally:
             await embedded.aclose()
 
@@ -240,13 +251,14 @@ async def _endpoint_client(
     except BaseException:
         await transport.aclose()
         raise
+    date = _template_date(spec)
     match dialect:
         case "llamacpp":
-            return transport, LlamaCppClient(transport)
+            return transport, LlamaCppClient(transport, template_date=date)
         case "vllm":
-            return transport, VllmClient(transport, spec.served_name)
+            return transport, VllmClient(transport, spec.served_name, template_date=date)
         case "tgi":
-            return transport, TgiClient(transport, spec.served_name)
+            return transport, TgiClient(transport, spec.served_name, template_date=date)
         case "openai":
             return transport, OpenAiClient(
                 transport,
@@ -254,3 +266,30 @@ async def _endpoint_client(
                 json_mode=spec.json_mode,
                 request_fields=spec.request_fields,
             )
+
+
+def _template_date(spec: ModelSpec) -> TemplateDate | None:
+    date = spec.template_date
+    return None if date is None else TemplateDate(date.written, date.pinned)
+
+
+def _dated(server: ServerIdentity, spec: ModelSpec) -> ServerIdentity:
+    """Add to the identity which date the model's chats have, if its template writes one."""
+    if spec.template_date is None:
+        return server
+    date = NOT_PINNED if server.dialect == "openai" else spec.template_date.pinned
+    return dataclasses.replace(server, details={**server.details, "template_date": date})
+
+
+def _reasoning(spec: ModelSpec) -> ReasoningTags | None:
+    tags = spec.reasoning
+    if tags is None:
+        return None
+    return ReasoningTags(
+        opening=tags.open,
+        closing=tags.close,
+        final=tags.final,
+        end=spec.end_of_turn or "",
+        opened=tags.opened_by_template,
+        max_tokens=tags.max_tokens,
+    )

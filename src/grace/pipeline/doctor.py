@@ -154,7 +154,7 @@ class _Examination:
         )
 
     def _scorer(self, method: ScoringMethod) -> Scorer:
-        return Scorer(self._client, self._use.mode, method, self._use.answer_prefix)
+        return Scorer(self._client, self._use.mode, method, self._use.convention)
 
     async def _inspect(self, plan: ScorePlan, inspector: Inspector) -> list[ExaminedProbe]:
         study = plan.trials.study

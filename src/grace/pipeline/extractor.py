@@ -8,7 +8,7 @@ from grace.errors import UsageError
 from grace.extraction.result import RULES
 from grace.pipeline.connection import ModelUse, model_use
 from grace.settings import RunSettings
-from grace.studies.prompts import PromptMode
+from grace.studies.prompts import PLAIN, Convention, PromptMode
 
 DEEPSEEK = "deepseek"
 
@@ -41,6 +41,11 @@ class ExtractorChoice:
     def mode(self) -> PromptMode:
         """How the model is prompted."""
         return self.use.mode if self.use is not None else PromptMode.CHAT
+
+    @property
+    def convention(self) -> Convention:
+        """Where the model's answer begins."""
+        return self.use.convention if self.use is not None else PLAIN
 
 
 def choose_extractor(settings: RunSettings, catalogue: Catalogue) -> ExtractorChoice:

@@ -144,7 +144,7 @@ async def _measured(
         if "exp2" in settings.experiment:
             wanted = None if settings.scoring == "auto" else ScoringMethod(settings.scoring)
             method = choose_method(connection.client.capabilities, wanted)
-            scorer = Scorer(connection.client, use.mode, method, use.answer_prefix)
+            scorer = Scorer(connection.client, use.mode, method, use.convention)
             queries = plan_scores(trials).queries
             encoded = [await _encoded(scorer, query) for query in queries]
             stages[study, "exp2"] = forecast_scores(encoded, dialect, block_size=size, counted=True)

@@ -35,7 +35,7 @@ async def preflight(cell: Cell, connection: Connection, method: ScoringMethod) -
 
         ServerUnavailable: The server did not answer.
     """
-    scorer = Scorer(connection.client, cell.use.mode, method, cell.use.answer_prefix)
+    scorer = Scorer(connection.client, cell.use.mode, method, cell.use.convention)
     inspector = Inspector(connection.client, scorer, connection.server.context_length)
     refusals: list[str] = []
     for plan in cell.score_plans():

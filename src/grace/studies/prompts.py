@@ -31,6 +31,36 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Convention:
+    """
+    Where a chat model's answer begins and ends, as far as its template does not show it.
+
+    Attributes:
+        answer_prefix: Text after the template's header, before the answer (a
+            final channel's prefix, a closed reasoning block). It is a part of
+            the prompt.
+
+        answer_separator: What an answer begins with after all this: a space
+            where a template ends with `Assistant:`. It is a part of the answer,
+            since tokenizers join a space with the word behind it.
+
+        end_of_turn: The control token with which the model ends an answer; ""
+            if the catalogue does not say.
+    """
+
+    answer_prefix: str = ""
+    answer_separator: str = ""
+    end_of_turn: str = ""
+
+
+PLAIN = Convention()
+"""An answer follows right after the template's header."""
+
+COMPLETION_SEPARATOR = " "
+"""What stands between `Answer:` and an answer in plain text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """
     What a model is given: messages for its chat template, or plain text.
@@ -40,27 +70,29 @@ class Prompt:
 
         text: The plain text in completion mode; otherwise empty.
 
-        answer_prefix: Text after the template's header, before the answer (a
-            final channel's prefix, a closed reasoning block). Chat mode only.
+        answer_prefix: See `Convention`. Chat mode only.
+
+        answer_separator: What every scored answer begins with.
     """
 
     messages: tuple[Message, ...] = ()
     text: str = ""
     answer_prefix: str = ""
+    answer_separator: str = ""
 
     @property
     def mode(self) -> PromptMode:
         """Whether this goes through a chat template."""
         return PromptMode.CHAT if self.messages else PromptMode.COMPLETION
 
-    @property
-    def answer_separator(self) -> str:
-        """What stands between the prompt and an answer: a space after `Answer:`."""
-        return "" if self.messages else " "
-
     def sha256(self) -> str:
         """Return the hash of the prompt's content, in hexadecimal."""
-        content = [[[m.role, m.content] for m in self.messages], self.text, self.answer_prefix]
+        content = [
+            [[m.role, m.content] for m in self.messages],
+            self.text,
+            self.answer_prefix,
+            *([self.answer_separator] if self.messages and self.answer_separator else []),
+        ]
         return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
 
 
@@ -69,7 +101,10 @@ COMPLETION_STOP = ("\n",)
 
 
 def build_prompt(
-    turns: Sequence[Turn], responses: Sequence[str], mode: PromptMode, answer_prefix: str = ""
+    turns: Sequence[Turn],
+    responses: Sequence[str],
+    mode: PromptMode,
+    convention: Convention = PLAIN,
 ) -> Prompt:
     """
     Lay out filled turns and the responses to all but the last of them.
@@ -81,7 +116,7 @@ def build_prompt(
 
         mode: Chat or completion.
 
-        answer_prefix: See `Prompt`; ignored in completion mode.
+        convention: Where the model's answer begins; ignored in completion mode.
 
     Raises:
         ValueError: The number of responses does not fit the turns.
@@ -93,10 +128,11 @@ def build_prompt(
     if mode is PromptMode.COMPLETION:
         blocks = [_completion_block(turn) for turn in turns]
         answered = [
-            f"{block} {response.strip()}"
+            f"{block}{COMPLETION_SEPARATOR}{response.strip()}"
             for block, response in zip(blocks[:-1], responses, strict=True)
         ]
-        return Prompt(text="\n\n".join([*answered, blocks[-1]]))
+        text = "\n\n".join([*answered, blocks[-1]])
+        return Prompt(text=text, answer_separator=COMPLETION_SEPARATOR)
     messages: list[Message] = []
     for turn, response in zip(turns[:-1], responses, strict=True):
         messages += [
@@ -104,7 +140,7 @@ def build_prompt(
             Message("assistant", response.strip()),
         ]
     messages.append(Message("user", _chat_content(turns[-1])))
-    return Prompt(messages=tuple(messages), answer_prefix=answer_prefix)
+    return Prompt(tuple(messages), "", convention.answer_prefix, convention.answer_separator)
 
 
 def _chat_content(turn: Turn) -> str:
