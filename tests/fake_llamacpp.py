@@ -96,6 +96,7 @@ class FakeLlamaCpp:
     context: int = 2048
     bos: str = ""
     raw: bool = True
+    decodes: bool = True
     listed: int | None = None
     delay_seconds: float = 0.0
     healthy: bool = True
@@ -119,7 +120,8 @@ class FakeLlamaCpp:
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/apply-template", self._apply_template)
         app.router.add_post("/tokenize", self._tokenize)
-        app.router.add_post("/detokenize", self._detokenize)
+        if self.decodes:
+            app.router.add_post("/detokenize", self._detokenize)
         app.router.add_post("/completion", self._completion)
         return app
 

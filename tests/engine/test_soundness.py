@@ -118,6 +118,21 @@ async def test_a_prompt_that_the_server_refuses_is_a_fault() -> None:
     assert inspected.rendered is None
 
 
+class Tokenless(ToyClient):
+    """The toy, which renders but refuses to encode an answer."""
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        if text.endswith("yes"):
+            raise QueryRejected("/tokenize: HTTP 413")
+        return await super().encode(text)
+
+
+async def test_an_answer_that_the_server_refuses_to_encode_is_a_fault() -> None:
+    inspected = await inspect("yes", "no", client=Tokenless())
+    assert kinds(inspected) == [FaultKind.REFUSED]
+    assert "HTTP 413" in inspected.faults[0].problem
+
+
 async def test_a_server_that_is_away_is_no_fault_of_the_query() -> None:
     with pytest.raises(ServerUnavailable):
         await inspect("yes", client=Refusing(ServerUnavailable("away")))

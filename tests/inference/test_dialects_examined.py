@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from fake_server import FakeTgi, FakeVllm, TinyModel
 
-from fake_llamacpp import Served, served
+from fake_llamacpp import FakeLlamaCpp, Served, refuse, served
 from grace.cli.main import invoke
 from own_study import write_study
 
@@ -74,6 +74,22 @@ def test_tgi_tells_no_texts_and_lists_nothing_and_is_examined_all_the_same(
     assert probe["next_tokens"] == []
     assert probe["coverage"] is not None
     assert probe["variants"]
+
+
+def test_a_server_that_neither_decodes_nor_lists_is_examined_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = FakeLlamaCpp(decodes=False)
+    # The list is asked for once on connecting, and then refused.
+    server.trouble = lambda number, payload: (
+        refuse(400) if number > 2 and "grammar" not in payload else None
+    )
+    code, report = examined(server, tmp_path, capsys, "--model", "smollm2-135m", "--prompts", "1")
+    assert (code, unsound(report)) == (0, [])
+    (probe,) = report["probes"]
+    assert [token["text"] for token in probe["forms"][0]["tokens"]] == [None, None, None]
+    assert (probe["next_tokens"], probe["measured"]) == ([], 1)
+    assert report["server"]["forced"] is None
 
 
 class TextOnly:

@@ -6,6 +6,7 @@ faults of a query are collected and put into words, with the tokens and a remedy
 before anything is scored: only the server's template and tokenizer are asked.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -14,7 +15,14 @@ from enum import StrEnum
 
 from grace.engine.plan import ScoreQuery
 from grace.engine.score import Scorer
-from grace.errors import InferenceError, ScoringError, ServerUnavailable, TokenBoundaryError
+from grace.errors import (
+    BadReply,
+    InferenceError,
+    QueryRejected,
+    ScoringError,
+    ServerUnavailable,
+    TokenBoundaryError,
+)
 from grace.inference.client import InferenceClient, Rendered
 from grace.inference.reading import TokenReader
 from grace.inference.slots import shared_prefix
@@ -130,20 +138,23 @@ class Inspector:
         Raises:
             ServerUnavailable: The server did not answer.
         """
-        prompt = self._scorer.prompt_of(query)
         try:
-            rendered = await self._client.render(prompt)
+            return await self._inspected(query, self._scorer.prompt_of(query))
         except ServerUnavailable:
             raise
-        except TokenBoundaryError as error:
-            return Inspected(query, None, (), (_prefix_fault(prompt, str(error)),))
-        except (InferenceError, ScoringError) as error:
+        except InferenceError as error:
             fault = Fault(
                 FaultKind.REFUSED,
-                f"the prompt cannot be rendered: {error}",
+                f"the server does not render or encode it: {error}",
                 "see the server's messages, and `prompt_mode` of the model's catalogue entry",
             )
             return Inspected(query, None, (), (fault,))
+
+    async def _inspected(self, query: ScoreQuery, prompt: Prompt) -> Inspected:
+        try:
+            rendered = await self._client.render(prompt)
+        except ScoringError as error:
+            return Inspected(query, None, (), (_prefix_fault(prompt, str(error)),))
         faults = [*await self._bos_faults(rendered), *await self._prefix_faults(prompt, rendered)]
         try:
             candidates = await self._scorer.encode_candidates(query.probe, prompt, rendered)
@@ -209,7 +220,8 @@ class Inspector:
         token = joined[kept]
         shown = ""
         if isinstance(self._client, TokenReader):
-            shown = f" {(await self._client.token_texts([token]))[0]!r}"
+            with contextlib.suppress(QueryRejected, BadReply):
+                shown = f" {(await self._client.token_texts([token]))[0]!r}"
         return Fault(
             FaultKind.MERGE,
             f"the answer {text!r} merges with the prompt's end {rendered.text[-_SHOWN_END:]!r}: "

@@ -6,6 +6,7 @@ judges a number: see `grace.pipeline.diagnosis`.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -17,7 +18,14 @@ from pydantic import BaseModel, JsonValue
 from grace.engine.plan import ScoreQuery
 from grace.engine.score import Scorer, ScoringMethod
 from grace.engine.soundness import Inspected, InspectedForm, Inspector
-from grace.errors import InferenceError, ScoringError, ServerUnavailable, TokenBoundaryError
+from grace.errors import (
+    BadReply,
+    InferenceError,
+    QueryRejected,
+    ScoringError,
+    ServerUnavailable,
+    TokenBoundaryError,
+)
 from grace.inference.client import InferenceClient, NextTokenQuestion
 from grace.inference.reading import TokenReader
 from grace.pipeline.doctor_report import ForcedReport, RepeatReport, TokenReport
@@ -62,7 +70,12 @@ class TokenTexts:
         if self._reader is None:
             return tuple(TokenReport(id=token, text=None) for token in token_ids)
         unknown = [token for token in dict.fromkeys(token_ids) if token not in self._known]
-        texts = await self._reader.token_texts(unknown) if unknown else ()
+        try:
+            texts = await self._reader.token_texts(unknown) if unknown else ()
+        except (QueryRejected, BadReply):
+            # Old servers have no such path. Numbers will do.
+            self._reader = None
+            return await self.reports(token_ids)
         self._known |= dict(zip(unknown, texts, strict=True))
         return tuple(TokenReport(id=token, text=self._known[token]) for token in token_ids)
 
@@ -118,7 +131,9 @@ class Measures:
         found = Measured(query, forms, distribution(query.probe.labels, by_label).coverage)
         if inspected.rendered is not None and isinstance(self.client, TokenReader):
             prefix = inspected.rendered.token_ids
-            found.likeliest = await self.client.likeliest(prefix, NEXT_TOKENS)
+            # A server may be started with a shorter list, or with none.
+            with contextlib.suppress(QueryRejected, BadReply):
+                found.likeliest = await self.client.likeliest(prefix, NEXT_TOKENS)
         found.variants = await self._variants(inspected, found.likeliest)
         return found
 
