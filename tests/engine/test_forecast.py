@@ -27,7 +27,7 @@ def test_a_set_on_vllm_costs_its_tries_nodes_and_one_prompt() -> None:
     # As measured on a real server: facts of its cache, 21 nodes on 142 tokens, blocks of 32.
     found = forecast_scores([(PROMPT, PERCENTAGES)], "vllm", block_size=32, counted=True)
     assert (found.queries, found.prompts, found.prompt_tokens) == (1, 21, 21 * 142 + 31)
-    assert (found.computed_tokens, found.requests) == (453, 2)
+    assert (found.computed_tokens, found.requests) == (453, 2 + 11 + 2)
     assert found.counted
 
 
@@ -45,7 +45,9 @@ def test_what_is_not_known_of_a_server_is_not_told() -> None:
 
 def test_many_queries_share_requests() -> None:
     many = [(PROMPT, PERCENTAGES)] * (3 * MOST_QUERIES_TOGETHER)
-    assert forecast_scores(many, "vllm", block_size=16).requests == 3 * MOST_QUERIES_TOGETHER + 3
+    assert forecast_scores(many, "vllm", block_size=16).requests == (
+        3 * MOST_QUERIES_TOGETHER + 3 + 11 + 2
+    )
 
 
 def test_queries_with_the_same_story_are_neighbours() -> None:

@@ -84,7 +84,9 @@ def forecast_scores(
     """
     cache = PrefixCache(block_size)
     total = Forecast(counted=counted)
+    sets: set[tuple[tuple[int, ...], ...]] = set()
     for prompt, forms in encoded:
+        sets.add(tuple(map(tuple, forms)))
         if dialect == "llamacpp":
             # The prompt is sent once for each path that is forced; the path is generated.
             forced = forced_paths(forms)
@@ -103,7 +105,10 @@ def forecast_scores(
         )
     requests: int | None = None
     if dialect == "vllm":
-        requests = total.queries + math.ceil(total.queries / MOST_QUERIES_TOGETHER)
+        # Besides, each answer is encoded once, after a prompt that is rendered with its text.
+        answers = len({form for forms in sets for form in forms}) + 2 * len(sets)
+        together = math.ceil(total.queries / MOST_QUERIES_TOGETHER)
+        requests = total.queries + together + answers
     elif dialect == "llamacpp":
         # Each prompt is rendered and encoded first.
         requests = 2 * total.queries + total.prompts

@@ -110,6 +110,7 @@ class Scorer:
         self._header_ids: tuple[int, ...] = ()
         self._bare_header_ids: tuple[int, ...] = ()
         self._finding_header = asyncio.Lock()
+        self._encoding = asyncio.Lock()
         self._encoded: dict[tuple[str, str], tuple[int, ...]] = {}
         self._after_header: dict[CandidateProbe, CandidateSet] = {}
 
@@ -314,11 +315,11 @@ class Scorer:
             joined = await self._client.encode(rendered.text + text)
             return continuation_tokens(rendered.token_ids, joined)
         key = (header, text)
-        if key not in self._encoded:
-            whole = continuation_tokens(
-                rendered.token_ids, await self._client.encode(rendered.text + text)
-            )
-            self._encoded[key] = whole
+        # Queries that begin together would all encode the same answers.
+        async with self._encoding:
+            if key not in self._encoded:
+                joined = await self._client.encode(rendered.text + text)
+                self._encoded[key] = continuation_tokens(rendered.token_ids, joined)
         return self._encoded[key]
 
     async def _generation_header(self) -> str:
