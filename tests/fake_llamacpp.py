@@ -116,6 +116,7 @@ class FakeLlamaCpp:
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/apply-template", self._apply_template)
         app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_post("/detokenize", self._detokenize)
         app.router.add_post("/completion", self._completion)
         return app
 
@@ -155,6 +156,9 @@ class FakeLlamaCpp:
         if payload["add_special"] and self.bos:
             ids = [VOCABULARY.index(self.bos), *ids]
         return _json({"tokens": ids})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        return _json({"content": _decode((await request.json())["tokens"])})
 
     async def _completion(self, request: web.Request) -> web.Response:
         payload = await request.json()

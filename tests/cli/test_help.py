@@ -15,6 +15,7 @@ COMMANDS = (
     "summarise",
     "stage",
     "serve",
+    "gateway",
     "models",
     "models list",
     "models show",

@@ -98,19 +98,7 @@ class Scorer:
         prompt = build_prompt([query.turn], [], self._mode, self._answer_prefix)
         rendered = await self._client.render(prompt)
         candidates = await self.encode_candidates(query.probe, prompt, rendered)
-        continuations = [form.token_ids for form in candidates.forms]
-        if self._method is ScoringMethod.SEQUENCE:
-            logprobs = await self._client.sequence_logprobs(rendered.token_ids, continuations)
-        else:
-            nodes = token_trie(continuations)
-            answers = await self._client.next_token_logprobs(
-                [
-                    NextTokenQuestion((*rendered.token_ids, *node.path), node.children)
-                    for node in nodes
-                ]
-            )
-            edges = {node.path: answer for node, answer in zip(nodes, answers, strict=True)}
-            logprobs = [path_logprobs(continuation, edges) for continuation in continuations]
+        logprobs = await self.form_logprobs(rendered, candidates)
         return {
             "forms": [
                 {
@@ -125,19 +113,53 @@ class Scorer:
             "prompt_tokens": len(rendered.token_ids),
         }
 
+    async def form_logprobs(
+        self, rendered: Rendered, candidates: CandidateSet
+    ) -> list[tuple[float, ...]]:
+        """
+        Return the log-probability of each token of each form, in order.
+
+        Raises:
+            InferenceError: The server did not answer.
+        """
+        continuations = [form.token_ids for form in candidates.forms]
+        if self._method is ScoringMethod.SEQUENCE:
+            return await self._client.sequence_logprobs(rendered.token_ids, continuations)
+        nodes = token_trie(continuations)
+        answers = await self._client.next_token_logprobs(
+            [NextTokenQuestion((*rendered.token_ids, *node.path), node.children) for node in nodes]
+        )
+        edges = {node.path: answer for node, answer in zip(nodes, answers, strict=True)}
+        return [path_logprobs(continuation, edges) for continuation in continuations]
+
     async def encode_candidates(
-        self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered
+        self,
+        probe: CandidateProbe,
+        prompt: Prompt,
+        rendered: Rendered,
+        separator: str | None = None,
     ) -> CandidateSet:
         """
         Encode a probe's answers after a prompt and check the set.
 
+        Args:
+            probe: The answers.
+
+            prompt: What they follow.
+
+            rendered: The same prompt as the model sees it.
+
+            separator: What stands between prompt and answer; None for what
+                suits the prompt.
+
         Raises:
             ScoringError: An answer merges with the prompt, or answers overlap.
         """
+        between = prompt.answer_separator if separator is None else separator
         forms = []
         for answer in probe.answers:
             for surface in answer.surface_forms:
-                text = prompt.answer_separator + surface
+                text = between + surface
                 try:
                     token_ids = await self._continuation(rendered, text)
                 except TokenBoundaryError as error:

@@ -190,6 +190,10 @@ class InferenceClient(Protocol):
         """Encode a rendered text as `render` would: special tokens parsed, BOS once."""
         ...
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special tokens included."""
+        ...
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response."""
         ...

@@ -46,6 +46,10 @@ class _Template(BaseModel):
     prompt: str
 
 
+class _Text(BaseModel):
+    content: str
+
+
 class _DefaultSettings(BaseModel):
     n_ctx: int = 0
 
@@ -171,6 +175,11 @@ class LlamaCppClient:
         if len(bos) == 1 and ids[:2] == bos * 2:
             return ids[1:]
         return ids
+
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Let the server write the tokens out."""
+        reply = await self._transport.post("/detokenize", {"tokens": list(token_ids)})
+        return _parse(_Text, reply, "/detokenize").content
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response from the rendered prompt."""

@@ -107,6 +107,10 @@ class OpenAiClient:
         """Refuse: the server has no tokenizer to ask."""
         raise _no_tokens()
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Refuse: tokens are unknown here."""
+        raise _no_tokens()
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """
         Draw one response, without the answer prefix.

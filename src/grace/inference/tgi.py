@@ -138,6 +138,10 @@ class TgiClient:
                 self._remember(self._tails, tail, text[len(prompt_text) :])
         return token_ids
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Refuse: TGI takes text only."""
+        raise UnsupportedByServer("TGI does not write out chosen tokens")
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response; the answer prefix is for scoring, and is not sent."""
         sampling = request.sampling

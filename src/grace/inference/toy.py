@@ -101,6 +101,10 @@ class ToyClient:
                 position += 1
         return tuple(ids)
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Join the tokens' texts."""
+        return "".join(VOCABULARY[token] for token in token_ids)
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one of the fixed responses, by prompt and seed."""
         rendered = await self.render(request.prompt)

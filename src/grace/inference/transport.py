@@ -143,7 +143,7 @@ class Transport:
         if status != 200:
             # Messages end up in tables, which must not depend on where the server was.
             raise QueryRejected(
-                f"{path}: HTTP {status}: {self._refusal(status)}{self._shown(body)}"
+                f"{path}: HTTP {status}: {self._refusal(status)}{self._shown(body)}", status
             )
         try:
             # Python's parser would accept NaN and Infinity, which are not JSON.

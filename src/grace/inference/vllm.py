@@ -116,6 +116,10 @@ class VllmClient:
         """Encode a rendered text: its BOS is in the text, so none is added."""
         return await self._requests.tokens(text, add_special_tokens=False) if text else ()
 
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Let the server write the tokens out."""
+        return await self._requests.text(token_ids)
+
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response; the answer prefix is for scoring, and is not sent."""
         if request.json_schema is not None and not self._capabilities.json_schema:
