@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from gateway import CHAT, PATH, TEXT, HeldToy, Reply, ask, plain_app, toy_app
 from grace.errors import BadReply, QueryRejected, ServerUnavailable
@@ -74,6 +75,8 @@ async def test_probes_and_documentation_need_no_token(path: str) -> None:
         ("localhost", 200),
         ("[::1]:8080", 200),
         ("[::1]", 200),
+        ("127.8.8.8:80", 200),
+        ("127.0.0.1.evil.example", 421),
         ("evil.example", 421),
         ("evil.example:8080", 421),
         ("", 421),
@@ -320,9 +323,16 @@ async def test_a_server_that_comes_back_as_another_one_is_not_used() -> None:
 
 async def test_a_fault_of_the_gateway_is_a_problem_without_details() -> None:
     app = toy_app(Troubled(ZeroDivisionError("secret detail")))
-    with pytest.raises(ZeroDivisionError):
-        # The server that runs the application logs it; the client has its reply by then.
-        await ask(app, CHAT)
+
+    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
+        # The server that runs the application logs the error; the client has its reply by then.
+        with pytest.raises(ZeroDivisionError):
+            await app(scope, receive, send)
+
+    reply = await ask(logged, CHAT)
+    assert reply.status == 500
+    assert "ZeroDivisionError" in problem(reply, "internal-error")["detail"]
+    assert b"secret" not in reply.body
     metrics = (await ask(app, method="GET", path="/metrics")).body.decode()
     assert 'requests_total{route="/v1/distributions",status="500"} 1.0' in metrics
 

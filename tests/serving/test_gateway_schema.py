@@ -23,7 +23,7 @@ OPERATIONS = (
     ("/metrics", "GET"),
 )
 QUIET = settings(
-    max_examples=12,
+    max_examples=10,
     derandomize=True,
     database=None,
     phases=[Phase.generate],
@@ -61,7 +61,8 @@ def test_every_operation_is_explored() -> None:
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_what_fits_the_schema_gets_a_documented_reply(path: str, method: str) -> None:
-    assert set(explore(path, method, GenerationMode.POSITIVE, QUIET)) <= {200, 422}
+    examples = QUIET if method == "POST" else settings(QUIET, max_examples=1)
+    assert set(explore(path, method, GenerationMode.POSITIVE, examples)) <= {200, 422}
 
 
 def test_what_does_not_fit_the_schema_is_refused() -> None:

@@ -205,6 +205,7 @@ async def test_two_texts_of_the_same_tokens_are_refused() -> None:
         ([{"label": "a", "value": "1"}], "/candidates/0/value", "number"),
         ([{"label": "a", "value": True}], "/candidates/0/value", "number"),
         ([{"label": "a", "value": 1e101}], "/candidates/0/value", "less than"),
+        ([{"label": "a", "value": 10**400}], "/candidates/0/value", ""),
         ([{"label": "a", "text": "chat"}], "/candidates/0/text", "not known"),
         (["\ud800"], "/candidates/0", "unicode"),
         (["x" * 1001], "/candidates/0", "at most 1000"),
@@ -224,6 +225,13 @@ async def test_a_set_that_is_none_is_refused_with_its_place(
     fault = problem["faults"][0]
     assert fault["pointer"] == pointer
     assert says in fault["message"]
+
+
+async def test_a_thousand_faults_make_a_short_reply() -> None:
+    reply = await ask(plain_app(), {"prompt": "It is", "candidates": ["x" * 900] * 250})
+    problem = reply.json()
+    assert len(problem["faults"]) == 20
+    assert "(and 497 more)" in problem["detail"]
 
 
 @pytest.mark.parametrize(

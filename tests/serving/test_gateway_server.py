@@ -1,18 +1,23 @@
 """The gateway's own process: token, address, signals."""
 
+import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gateway import CHAT, PATH, HeldToy, toy_app
 from grace.cli.main import invoke
-from grace.errors import ServingError, UsageError
-from grace.serving.gateway.server import bind, is_loopback, read_token, url_of
+from grace.errors import RunInterrupted, ServingError, UsageError
+from grace.serving.gateway.guard import is_loopback
+from grace.serving.gateway.server import bind, make_server, read_token, serve, url_of
 from processes import Command, Forker
 
 TOKEN = "a-token-of-some-length"  # noqa: S105
@@ -117,6 +122,47 @@ def test_without_the_extra_the_message_says_what_to_install(
     shown = " ".join(capsys.readouterr().err.split())
     assert "needs no_such_package" in shown
     assert "install 'grace[gateway]'" in shown
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what no event tells."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+async def post(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a request over a real socket, and do not wait for its reply."""
+    body = json.dumps(CHAT).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+    return reader, writer
+
+
+async def test_a_second_signal_ends_it_at_once_and_a_client_that_left_costs_nothing() -> None:
+    client, messages = HeldToy(), list[str]()
+    server, listener = make_server(toy_app(client, concurrency=1), 60), bind("127.0.0.1", 0)
+    serving = asyncio.create_task(serve(server, listener, messages.append))
+    await until(lambda: server.started)
+    port = listener.getsockname()[1]
+    _, writer = await post(port)
+    await client.begun.wait()
+    writer.close()
+    await until(lambda: client.given_up > 0)
+    client.begun.clear()
+    reader, writer = await post(port)
+    await client.begun.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: len(messages) > 0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(RunInterrupted, match="cut off"):
+        await serving
+    assert "finished first" in messages[0]
+    client.release.set()
+    await reader.read()
+    writer.close()
+    listener.close()
 
 
 def started(forker: Forker, log: Path, *flags: str) -> tuple[Command, str]:

@@ -8,6 +8,7 @@ client has left is given up. Knows nothing of models.
 
 import asyncio
 import hmac
+import ipaddress
 import json
 from collections.abc import Mapping
 from typing import NoReturn
@@ -21,7 +22,6 @@ from grace.serving.gateway.problems import MEDIA_TYPE, Kind, Refusal, RefusedReq
 ASKING_PATH = "/v1/distributions"
 # What a probe or a browser asks for, neither of which can send a token.
 OPEN_PATHS = ("/health", "/health/ready", "/docs", "/openapi.json")
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _DISCARDED_BYTES = 16 * 1024 * 1024
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
@@ -78,7 +78,7 @@ class Guard:
             # A web page elsewhere may have made its own host name lead to this machine.
             host = headers.get("host", "")
             name = host if host.endswith("]") else host.rpartition(":")[0] or host
-            if name.lower() not in LOCAL_HOSTS:
+            if not is_loopback(name.lower().strip("[]")):
                 raise RefusedRequest(
                     refuse(
                         Kind.WRONG_HOST,
@@ -146,6 +146,21 @@ class Guard:
                 remedy="Send a shorter prompt or fewer candidates.",
             )
         )
+
+
+def is_loopback(host: str) -> bool:
+    """
+    Tell whether only this machine can reach a host.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def send_refusal(refusal: Refusal, send: Send) -> None:

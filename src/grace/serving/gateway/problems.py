@@ -27,6 +27,7 @@ from grace.errors import (
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
 _SERVER_RETRY_SECONDS = 5
+_MOST_FAULTS = 20
 # What a server says to a gateway that asks wrongly; no client of the gateway can mend it.
 _OUR_FAULT = frozenset({401, 403, 404, 405})
 
@@ -214,7 +215,7 @@ def invalid(faults: tuple[Fault, ...]) -> Refusal:
     first = faults[0]
     place = f"{first.pointer}: " if first.pointer else ""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return refuse(Kind.INVALID, f"{place}{first.message}{more}", faults=faults)
+    return refuse(Kind.INVALID, f"{place}{first.message}{more}", faults=faults[:_MOST_FAULTS])
 
 
 def schema_faults(errors: Sequence[Any]) -> tuple[Fault, ...]:
@@ -225,7 +226,7 @@ def schema_faults(errors: Sequence[Any]) -> tuple[Fault, ...]:
         errors: As `ValidationError.errors()` has them.
     """
     faults = []
-    for error in errors[:20]:
+    for error in errors:
         place = _place(error["loc"])
         faults.append(Fault(message=_sentence(error, place), pointer=_pointer(place)))
     return tuple(faults)

@@ -7,7 +7,6 @@ process ends. A second signal ends it at once.
 
 import asyncio
 import contextlib
-import ipaddress
 import math
 import os
 import re
@@ -20,6 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from grace.errors import RunInterrupted, ServingError, UsageError
+from grace.serving.gateway.guard import is_loopback
 
 SHORTEST_TOKEN = 16
 _GRACE_SECONDS = 5
@@ -33,21 +33,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to `serve`."""
         yield
-
-
-def is_loopback(host: str) -> bool:
-    """
-    Tell whether only this machine can reach a host.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
-    (True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_exposure(host: str, token: str | None) -> None:
