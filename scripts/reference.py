@@ -12,6 +12,7 @@ the script. `tests/docs` compares the committed pages with what this makes.
 import ast
 import inspect
 import itertools
+import json
 import re
 import sys
 import textwrap
@@ -39,6 +40,8 @@ from grace.runs.identity import RunIdentity
 from grace.runs.manifest import QueryCounts, RecheckReport, RunManifest, StudyReport
 from grace.runs.score_table import SCORE_HEADER
 from grace.runs.tables import structured_header
+from grace.serving.gateway import messages
+from grace.serving.gateway.problems import Fault, Kind, Problem, ProblemToken
 from grace.settings import RunSettings
 from grace.studies.builtin import BUILTIN_STUDIES
 from grace.studies.study import AnswerField, Study
@@ -143,6 +146,7 @@ def pages() -> dict[str, str]:
         "tables.md": _tables_page(),
         "models.md": _models_page(),
         "errors.md": _errors_page(),
+        "gateway.md": _gateway_page(),
     }
     return {name: f"{_NOTE}\n\n{text.strip()}\n" for name, text in made.items()}
 
@@ -652,6 +656,80 @@ def _error_tree(cls: type[Exception], depth: int) -> Iterator[tuple[type[Excepti
     for child in cls.__subclasses__():
         if child.__module__ == errors.__name__:
             yield from _error_tree(child, depth + 1)
+
+
+# --- gateway ----------------------------------------------------------------------------------
+
+
+def _gateway_page() -> str:
+    asked = (messages.CompletionRequest, messages.ChatRequest, messages.ChatMessage)
+    asked_more = (messages.Candidate, messages.Options)
+    told = (
+        messages.DistributionReply,
+        messages.CandidateResult,
+        messages.FormDetail,
+        messages.TokenDetail,
+        messages.PromptDetail,
+        messages.ModelDetail,
+        messages.ServerDetail,
+    )
+    problems = [(f"`{kind.uri}`", str(kind.status), _cell(kind.title)) for kind in Kind]
+    return "\n\n".join(
+        [
+            "# Gateway",
+            "The requests and replies of `grace gateway`. A running gateway shows the same at "
+            "`/docs`, and as an OpenAPI document at `/openapi.json`. How it is used: "
+            "[the gateway](../how-to/gateway.md).",
+            _table(
+                ("address", "what it does", "needs the token"),
+                [
+                    ("`POST /v1/distributions`", "Measures a distribution.", "yes"),
+                    ("`GET /v1/model`", "Names model, server and limits.", "yes"),
+                    ("`GET /metrics`", "Metrics for Prometheus.", "yes"),
+                    ("`GET /health`", "Whether the gateway lives.", "no"),
+                    ("`GET /health/ready`", "Whether the model server answers.", "no"),
+                    ("`GET /docs`, `GET /openapi.json`", "Documentation.", "no"),
+                ],
+            ),
+            "## Request",
+            "A request is a text (CompletionRequest) or a chat (ChatRequest), never both.",
+            *(_body_section(cls) for cls in (*asked, *asked_more)),
+            "## Reply",
+            *(_body_section(cls) for cls in told),
+            "## Problems",
+            "Every other reply is a problem document (RFC 9457) of the media type "
+            "`application/problem+json`.",
+            *(_body_section(cls) for cls in (Problem, Fault, ProblemToken)),
+            _table(("`type`", "status", "title"), problems),
+        ]
+    )
+
+
+def _body_section(cls: type[Any]) -> str:
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]] = []
+    for name, field in cls.model_fields.items():
+        if not field.description:
+            raise ValueError(f"{cls.__name__}.{name} has no description")
+        default = field.get_default(call_default_factory=True)
+        shown = json.dumps(default) if isinstance(default, str | bool) else ""
+        needed = " (required)" if field.is_required() and cls in _ASKED else ""
+        rows.append((f"`{name}`{needed}", f"`{shown}`" if shown else "", _cell(field.description)))
+    title = f"### {cls.__name__}\n\n{_first(inspect.getdoc(cls))}"
+    header = ("field", "default", "meaning")
+    if not any(row[1] for row in rows):
+        header, rows = ("field", "meaning"), [(row[0], row[2]) for row in rows]
+    return f"{title}\n\n{_table(header, rows)}"
+
+
+_ASKED: Final = frozenset(
+    {
+        messages.CompletionRequest,
+        messages.ChatRequest,
+        messages.ChatMessage,
+        messages.Candidate,
+    }
+)
 
 
 # --- text -------------------------------------------------------------------------------------

@@ -146,7 +146,18 @@ class ServerUnavailable(InferenceError):
 
 
 class QueryRejected(InferenceError):
-    """The server refuses this query; asking again would not help."""
+    """
+    The server refuses this query; asking again would not help.
+
+    Args:
+        message: What happened.
+
+        http_status: The status of the refusal, if the server gave one.
+    """
+
+    def __init__(self, message: str, http_status: int | None = None) -> None:
+        self.http_status = http_status
+        super().__init__(message)
 
 
 class BadReply(InferenceError):

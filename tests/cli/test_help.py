@@ -16,6 +16,7 @@ COMMANDS = (
     "summarise",
     "stage",
     "serve",
+    "gateway",
     "models",
     "models list",
     "models show",

@@ -15,7 +15,7 @@ from grace.settings import RunSettings
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 HAND_WRITTEN = [page for page in PAGES if page.parent.name != "reference"]
-GENERATED = ("commands.md", "settings.md", "tables.md", "models.md", "errors.md")
+GENERATED = ("commands.md", "settings.md", "tables.md", "models.md", "errors.md", "gateway.md")
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)

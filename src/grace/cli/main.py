@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from grace.cli import doctor, models, results, run, serve, studies
+from grace.cli import doctor, gateway, models, results, run, serve, studies
 from grace.cli.screen import err, out
 from grace.errors import GraceError, RunInterrupted, UsageError
 
@@ -37,6 +37,7 @@ app.command()(results.validate)
 app.command()(results.summarise)
 app.command()(run.stage)
 app.command()(serve.serve)
+app.command()(gateway.gateway)
 app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")
 

@@ -274,11 +274,34 @@ class Scorer:
         """Return the prompt after which a query's answers are scored."""
         return build_prompt([query.turn], [], self._mode, self._convention)
 
+    async def form_logprobs(
+        self, rendered: Rendered, candidates: CandidateSet
+    ) -> list[tuple[float, ...]]:
+        """
+        Return the log-probability of each token of each form, in order.
+
+        Raises:
+            InferenceError: The server did not answer.
+        """
+        by_trie = self._method is ScoringMethod.TRIE
+        ask = self._client.next_token_logprobs
+        measured = await measure(
+            self._client, ask, rendered.token_ids, candidates, {}, by_trie=by_trie
+        )
+        return [measured.logprobs[form.token_ids] for form in candidates.forms]
+
     async def encode_candidates(
         self, probe: CandidateProbe, prompt: Prompt, rendered: Rendered
     ) -> CandidateSet:
         """
         Encode a probe's answers after a prompt and check the set.
+
+        Args:
+            probe: The answers.
+
+            prompt: What they follow.
+
+            rendered: The same prompt as the model sees it.
 
         Raises:
             ScoringError: An answer merges with the prompt, or answers overlap.

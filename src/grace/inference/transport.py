@@ -169,7 +169,7 @@ class Transport:
         if status != 200:
             # Messages end up in tables, which must not depend on where the server was.
             raise QueryRejected(
-                f"{path}: HTTP {status}: {self._refusal(status)}{self._shown(body)}"
+                f"{path}: HTTP {status}: {self._refusal(status)}{self._shown(body)}", status
             )
         return body
 
