@@ -69,9 +69,9 @@ async def test_nobody_waits_for_a_query_that_left() -> None:
 
 @pytest.mark.parametrize("error", [QueryRejected("too long"), BadReply("nonsense")])
 async def test_a_query_that_is_refused_does_not_fail_its_neighbours(error: InferenceError) -> None:
-    server, too_large = Server(), list[None]()
+    server, too_large = Server(), list[int]()
     server.fails[1] = error
-    gathering = Gathering(server, 3, lambda: too_large.append(None))
+    gathering = Gathering(server, 3, too_large.append)
     ended = await asyncio.gather(
         *(gathering.questions_of(member)([question(member)]) for member in range(3)),
         return_exceptions=True,
@@ -82,14 +82,14 @@ async def test_a_query_that_is_refused_does_not_fail_its_neighbours(error: Infer
 
 
 async def test_a_request_whose_queries_are_all_answered_alone_was_too_large() -> None:
-    server, too_large = Server(), list[None]()
+    server, too_large = Server(), list[int]()
     server.longest = 2
-    gathering = Gathering(server, 3, lambda: too_large.append(None))
+    gathering = Gathering(server, 3, too_large.append)
     ended = await asyncio.gather(
         *(gathering.questions_of(member)([question(member)]) for member in range(3))
     )
     assert ended == [await alone(member) for member in range(3)]
-    assert too_large == [None]
+    assert too_large == [3]
 
 
 async def test_a_query_that_takes_the_server_down_goes_alone_in_the_end() -> None:

@@ -82,7 +82,7 @@ def test_whatever_happens_the_bounds_hold(
                 pace.refused(sent_at, number)
                 assert pace.wait_seconds() >= min(number, 120) - 1e-6
             case _:
-                pace.too_large()
+                pace.too_large(before[1])
                 assert pace.size <= max(1, before[1] // 2)
         assert 1 <= pace.limit <= most
         assert 1 <= pace.size <= largest

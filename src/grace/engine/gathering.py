@@ -42,15 +42,15 @@ class Gathering:
 
         members: How many queries take part.
 
-        on_too_large: Hears that a request was refused whose queries were all
-            answered alone.
+        on_too_large: Hears that a request of so many queries was refused, which
+            were all answered alone.
     """
 
     def __init__(
         self,
         client: InferenceClient,
         members: int,
-        on_too_large: Callable[[], None] | None = None,
+        on_too_large: Callable[[int], None] | None = None,
     ) -> None:
         self._client = client
         self._on_too_large = on_too_large
@@ -111,7 +111,7 @@ class Gathering:
                 except InferenceError as own:
                     one.error, one.done = own, True
             if self._on_too_large is not None and not any(one.error for one in together):
-                self._on_too_large()
+                self._on_too_large(len(together))
 
     async def _request(self, together: Sequence[_Waiting]) -> None:
         answers = await self._client.next_token_logprobs(

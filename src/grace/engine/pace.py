@@ -132,9 +132,9 @@ class Pace:
         else:
             self._set(1, max(1, self._size // 2))
 
-    def too_large(self) -> None:
-        """Note that a request was refused for its size; none as large is made again."""
-        self._largest = max(1, self._size // 2)
+    def too_large(self, queries: int) -> None:
+        """Note that a request of so many queries was refused for its size; none is made again."""
+        self._largest = min(self._largest, max(1, queries // 2))
         self._step = None
         self._begin_window()
         self._set(self._limit, min(self._size, self._largest))

@@ -114,7 +114,9 @@ class Scorer:
         self._encoded: dict[tuple[str, str], tuple[int, ...]] = {}
         self._after_header: dict[CandidateProbe, CandidateSet] = {}
 
-    def gathering(self, members: int, on_too_large: Callable[[], None] | None = None) -> Gathering:
+    def gathering(
+        self, members: int, on_too_large: Callable[[int], None] | None = None
+    ) -> Gathering:
         """Return what several queries ask through, to travel in few requests."""
         return Gathering(self._client, members, on_too_large)
 
