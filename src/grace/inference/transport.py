@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from pydantic import JsonValue
+from yarl import URL
 
 from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
 
@@ -71,6 +73,9 @@ class Transport:
         self._connections = connections
         self._max_reply_bytes = max_reply_bytes
         self._session: aiohttp.ClientSession | None = None
+        # Not trust_env: aiohttp would look for a proxy and a netrc file again for every
+        # request, in two threads, and fail where a netrc file names a host that has a key.
+        self._proxy, self._proxy_headers = _proxy_for(self.base_url)
 
     async def get(self, path: str) -> JsonValue:
         """
@@ -100,11 +105,13 @@ class Transport:
         if self._session is None:
             # The key must not follow a redirect to another host: redirects are refused.
             headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+            if self._proxy_headers and not self.base_url.startswith("https:"):
+                # Without a tunnel, a request is the proxy's own.
+                headers |= self._proxy_headers
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout,
                 headers=headers,
                 connector=aiohttp.TCPConnector(limit=self._connections),
-                trust_env=True,
             )
         return self._session
 
@@ -120,6 +127,8 @@ class Transport:
                 data=data,
                 headers={"Content-Type": "application/json"} if data is not None else None,
                 allow_redirects=False,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
             ) as reply:
                 body = await self._read(reply)
                 status = reply.status
@@ -198,6 +207,19 @@ def check_url(url: str) -> str:
     if not usable:
         raise UsageError(f"--endpoint is {url!r}; expected a URL such as http://127.0.0.1:8000")
     return url
+
+
+def _proxy_for(url: str) -> tuple[URL | None, Mapping[str, str] | None]:
+    """Return the proxy that the environment names for an address, and what opens it."""
+    parts = urlsplit(url)
+    named = getproxies().get(parts.scheme)
+    if not named or proxy_bypass(parts.netloc):
+        return None, None
+    proxy = URL(named)
+    if proxy.user is None:
+        return proxy, None
+    login = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+    return proxy.with_user(None), {"Proxy-Authorization": login}
 
 
 def _refuse_constant(name: str) -> float:
