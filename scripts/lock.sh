@@ -11,13 +11,16 @@ compile() {
 compile runtime pyproject.toml --all-extras --group build
 compile dev pyproject.toml --all-extras --group build --group dev -c requirements/runtime.txt
 compile exact pyproject.toml --extra embedded --group exact -c requirements/runtime.txt
+# Not with the versions of the runtime: a tool that is compared wants an older python-dateutil.
+compile bench pyproject.toml --extra embedded --group bench
 # PyTorch is installed before these: its CPU build has another name on every platform.
 python3 - <<'STRIP'
 import pathlib
 import re
 
-path = pathlib.Path("requirements/exact.txt")
-blocks = re.split(r"(?m)^(?=\S)", path.read_text())
 dropped = re.compile(r"(torch|triton|nvidia-|cuda-|torchvision)")
-path.write_text("".join(block for block in blocks if not dropped.match(block)))
+for name in ("exact", "bench"):
+    path = pathlib.Path(f"requirements/{name}.txt")
+    blocks = re.split(r"(?m)^(?=\S)", path.read_text())
+    path.write_text("".join(block for block in blocks if not dropped.match(block)))
 STRIP
