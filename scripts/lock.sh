@@ -13,13 +13,19 @@ compile dev pyproject.toml --all-extras --group build --group dev -c requirement
 compile exact pyproject.toml --extra embedded --group exact -c requirements/runtime.txt
 # Not with the versions of the runtime: a tool that is compared wants an older python-dateutil.
 compile bench pyproject.toml --extra embedded --group bench
+# vLLM asks for a build of PyTorch that no index has, and one of its parts for an older NumPy
+# than Grace; the other needs NumPy below 2.5.
+overrides=$(mktemp)
+trap 'rm -f "$overrides"' EXIT
+printf '%s\n' 'torch==2.13.0' 'numpy>=2.4,<2.5' >"$overrides"
+compile vllm pyproject.toml --group vllm --overrides "$overrides"
 # PyTorch is installed before these: its CPU build has another name on every platform.
 python3 - <<'STRIP'
 import pathlib
 import re
 
-dropped = re.compile(r"(torch|triton|nvidia-|cuda-|torchvision)")
-for name in ("exact", "bench"):
+dropped = re.compile(r"(torch|triton|nvidia-|cuda-)")
+for name in ("exact", "vllm", "bench"):
     path = pathlib.Path(f"requirements/{name}.txt")
     blocks = re.split(r"(?m)^(?=\S)", path.read_text())
     path.write_text("".join(block for block in blocks if not dropped.match(block)))

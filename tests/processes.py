@@ -115,6 +115,14 @@ class Forker:
             return json.loads(process.stdout.readline())  # type: ignore[union-attr]
 
 
+def wait_for_lines(out: Path, lines: int, seconds: float = TIMEOUT_SECONDS) -> None:
+    """Wait until the journals of the runs in a folder have so many lines together."""
+    deadline = time.monotonic() + seconds
+    while sum(path.read_bytes().count(b"\n") for path in out.rglob("journal/*")) < lines:
+        assert time.monotonic() < deadline, f"{out} has no {lines} lines after {seconds} s"
+        time.sleep(0.05)
+
+
 def _fork(request: Mapping[str, Any]) -> int:
     pid = os.fork()
     if pid:

@@ -41,9 +41,9 @@ class Material:
     together: tuple[ScoreQuery, ...]
 
 
-def default_material(files: Mapping[str, Path]) -> Material:
-    """Return the shipped material, and the beginning of each file, by study."""
-    knowledge, politeness = (_shipped(study, count) for study, count in STIMULI.items())
+def default_material(files: Mapping[str, Path], stimuli: Mapping[str, int] = STIMULI) -> Material:
+    """Return so many stimuli of the shipped material, and the beginning of each file, by study."""
+    knowledge, politeness = (_shipped(study, stimuli[study]) for study in STIMULI)
     own = [query for study, path in files.items() for query in _from_file(study, path)]
     return Material(
         chat=(*knowledge, *politeness, *own),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from exact.materials import CHAT, COMPLETION, Material
 from grace.engine.plan import QueryKey, ScoreQuery
 from grace.engine.score import Scorer, ScoringMethod, choose_method
-from grace.inference.client import Rendered
+from grace.inference.client import InferenceClient, Rendered
 from grace.inference.llamacpp import LlamaCppClient
 from grace.inference.transport import Transport
 from grace.serving.embedded import EmbeddedSettings, embedded_server
@@ -100,8 +100,8 @@ async def measure(
             # a new client takes first: nothing of what the slot held can be reused.
             async with _connected(server.url) as client:
                 preferred = choose_method(client.capabilities, None)
-                cold |= await _scores(client, [query], CHAT, preferred)
-                warm |= await _scores(client, [query], CHAT, preferred)
+                cold |= await score_with(client, [query], CHAT, preferred)
+                warm |= await score_with(client, [query], CHAT, preferred)
         async with _connected(server.url) as client:
             preferred = choose_method(client.capabilities, None)
             rendered = {
@@ -109,11 +109,11 @@ async def measure(
                 for mode, asked in queries.items()
             }
             scores = {
-                (mode, method): await _scores(client, asked, mode, method)
+                (mode, method): await score_with(client, asked, mode, method)
                 for method in methods or [preferred]
                 for mode, asked in queries.items()
             }
-            together = await _scores(client, material.together, CHAT, preferred, settings.slots)
+            together = await score_with(client, material.together, CHAT, preferred, settings.slots)
     return Measured(rendered, scores, preferred, cold, warm, together)
 
 
@@ -132,13 +132,14 @@ async def _connected(url: str) -> AsyncIterator[LlamaCppClient]:
         await client.aclose()
 
 
-async def _scores(
-    client: LlamaCppClient,
+async def score_with(
+    client: InferenceClient,
     queries: Sequence[ScoreQuery],
     mode: PromptMode,
     method: ScoringMethod,
     at_once: int = 1,
 ) -> dict[QueryKey, tuple[Form, ...]]:
+    """Return the scores of queries on a connected server, so many asked side by side."""
     scorer = Scorer(client, mode, method)
     scores: dict[QueryKey, tuple[Form, ...]] = {}
     pending = iter(queries)

@@ -29,7 +29,7 @@ from grace.serving.embedded import EmbeddedSettings, embedded_server
 from grace.settings import RunSettings
 from grace.studies.prompts import Prompt, PromptMode
 from inputs import input_flags
-from processes import Command, Forker
+from processes import Command, Forker, wait_for_lines
 
 pytestmark = pytest.mark.slow
 
@@ -65,13 +65,6 @@ def servers_of(pid: int) -> list[int]:
     return found
 
 
-def wait_for_lines(out: Path, lines: int) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while sum(path.read_bytes().count(b"\n") for path in out.rglob("journal/*")) < lines:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def wait_until_gone(pid: int) -> None:
     deadline = time.monotonic() + 30
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -103,7 +96,7 @@ def test_killed_twice_and_resumed_the_tables_are_those_of_an_uninterrupted_run(
     # 8 responses, then 14 distributions: once in the middle of each.
     for lines in (4, 13):
         command = start(forker, killed, small_inputs)
-        wait_for_lines(killed, lines)
+        wait_for_lines(killed, lines, PATIENCE_SECONDS)
         (server,) = servers_of(command.pid)
         command.kill()
         assert command.wait() == -signal.SIGKILL
@@ -219,7 +212,7 @@ def test_a_server_that_is_killed_ends_the_run_with_a_message(
     assert weights.is_file()
     out = tmp_path / "out"
     command = start(forker, out, small_inputs)
-    wait_for_lines(out, 2)
+    wait_for_lines(out, 2, PATIENCE_SECONDS)
     (server,) = servers_of(command.pid)
     os.kill(server, signal.SIGKILL)
     assert command.wait(PATIENCE_SECONDS) == 1
