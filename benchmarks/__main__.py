@@ -1,0 +1,70 @@
+"""Measure, print tables, write JSON: `python -m benchmarks client` or `scoring`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import client_bench, scoring_bench
+from grace.errors import GraceError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts that were asked for; 1 if a target was missed, 2 if a part failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("part", nargs="*", choices=["client", "scoring", []], default=[])
+    parser.add_argument(
+        "--small", action="store_true", help="a few prompts: minutes on two cores, rougher figures"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=scoring_bench.DATA,
+        metavar="FOLDER",
+        help="folder with study1.csv and study2.csv; without it, the items that come with Grace",
+    )
+    parser.add_argument(
+        "--vllm-python",
+        type=Path,
+        default=Path(".venv-vllm/bin/python"),
+        metavar="PATH",
+        help="the interpreter of an environment with vLLM",
+    )
+    parser.add_argument(
+        "--prompts", type=int, metavar="N", help="distinct prompts of a workload (scoring)"
+    )
+    options = parser.parse_args(arguments)
+    parts = options.part or ["client", "scoring"]
+    console = Console(width=132, highlight=False)
+    started = time.monotonic()
+
+    def lap(what: str) -> None:
+        console.print(f"{time.monotonic() - started:6.0f} s  {what}", style="dim", markup=False)
+
+    missed = False
+    for part in parts:
+        try:
+            if part == "client":
+                size = client_bench.SMALL if options.small else client_bench.FULL
+                report = client_bench.bench_client(size, lap)
+            else:
+                prompts = options.prompts or (
+                    scoring_bench.SMALL if options.small else scoring_bench.FULL
+                )
+                report = scoring_bench.bench_scoring(
+                    options.vllm_python, options.data, prompts, lap
+                )
+        except GraceError as error:
+            console.print(f"error: {error}", style="red", markup=False)
+            return 2
+        report.show(console)
+        console.print(f"\nwritten to {report.write().relative_to(Path.cwd())}", markup=False)
+        missed |= any(target.verdict == "missed" for target in report.targets)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
