@@ -34,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the interpreter of an environment with vLLM",
     )
     parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="a vLLM that runs already, with this model and blocks of 32 tokens, and is idle",
+    )
+    parser.add_argument(
         "--prompts", type=int, metavar="N", help="distinct prompts of a workload (scoring)"
     )
     options = parser.parse_args(arguments)
@@ -55,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     scoring_bench.SMALL if options.small else scoring_bench.FULL
                 )
                 report = scoring_bench.bench_scoring(
-                    options.vllm_python, options.data, prompts, lap
+                    scoring_bench.Server(options.vllm_python, options.endpoint),
+                    options.data,
+                    prompts,
+                    lap,
                 )
         except GraceError as error:
             console.print(f"error: {error}", style="red", markup=False)
