@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import client_bench, scoring_bench
+from benchmarks.report import Report
 from grace.errors import GraceError
 
 
@@ -49,29 +50,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def lap(what: str) -> None:
         console.print(f"{time.monotonic() - started:6.0f} s  {what}", style="dim", markup=False)
 
-    missed = False
+    failed = missed = False
     for part in parts:
+        report = Report(part)
         try:
             if part == "client":
                 size = client_bench.SMALL if options.small else client_bench.FULL
-                report = client_bench.bench_client(size, lap)
+                client_bench.bench_client(report, size, lap)
             else:
                 prompts = options.prompts or (
                     scoring_bench.SMALL if options.small else scoring_bench.FULL
                 )
-                report = scoring_bench.bench_scoring(
-                    scoring_bench.Server(options.vllm_python, options.endpoint),
-                    options.data,
-                    prompts,
-                    lap,
-                )
+                server = scoring_bench.Server(options.vllm_python, options.endpoint)
+                scoring_bench.bench_scoring(report, server, options.data, prompts, lap)
         except GraceError as error:
+            # What was measured before is shown all the same.
             console.print(f"error: {error}", style="red", markup=False)
-            return 2
+            failed = True
         report.show(console)
         console.print(f"\nwritten to {report.write().relative_to(Path.cwd())}", markup=False)
         missed |= any(target.verdict == "missed" for target in report.targets)
-    return 1 if missed else 0
+    return 2 if failed else int(missed)
 
 
 if __name__ == "__main__":

@@ -66,14 +66,20 @@ class _Measured:
         return 1000 * seconds / self.prompts
 
 
-def bench_client(size: Size, lap: Callable[[str], None]) -> Report:
+def bench_client(report: Report, size: Size, lap: Callable[[str], None]) -> None:
     """
     Measure all tools at all concurrencies, and Grace's memory.
+
+    Args:
+        report: Takes the figures.
+
+        size: How much is measured.
+
+        lap: Is told what was done.
 
     Raises:
         BenchmarkError: Two tools did not report the same numbers.
     """
-    report = Report("client")
     with tempfile.TemporaryDirectory() as place, null_server() as url:
         trials = Path(place, "study2.csv")
         write_trials(trials, WORKLOAD.study, size.rows, 1)
@@ -103,15 +109,14 @@ def bench_client(size: Size, lap: Callable[[str], None]) -> Report:
         for (tool, concurrency), several in found.items():
             for line in _lines(tool, concurrency, several):
                 report.add(_TABLE, line)
+        _targets(report, found)
         _memory(report, size, url, Path(place), lap)
-    _targets(report, found)
     report.notes.append(
         "A prompt is a node of an answer set's trie; for lm-eval, which has no trie, a prompt with "
         "one answer behind it.\nBoth are asked about 8 times for a distribution. `Grace, asking` is "
         "the stage that asks, with its journal; `Grace,\nwhole command` also reads the input, "
         "probes the server, and writes and checks all tables."
     )
-    return report
 
 
 def _first(tasks: Sequence[Task], number: int | None) -> tuple[Task, ...]:
@@ -213,7 +218,7 @@ def _targets(report: Report, found: dict[tuple[str, int], list[_Measured]]) -> N
         )
 
     few, many = CONCURRENCIES[0], CONCURRENCIES[-1]
-    report.targets[:0] = [
+    report.targets += [
         Target(
             "scored node prompts a second per core, journal included",
             1000 / asking(few),

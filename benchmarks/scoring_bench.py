@@ -58,11 +58,15 @@ class Server:
     threads: int = max(1, (os.cpu_count() or 1) - 1)
 
 
-def bench_scoring(server: Server, data: Path, prompts: int, lap: Callable[[str], None]) -> Report:
+def bench_scoring(
+    report: Report, server: Server, data: Path, prompts: int, lap: Callable[[str], None]
+) -> None:
     """
     Score some prompts of each study with every tool.
 
     Args:
+        report: Takes the figures, one workload after another.
+
         server: Which vLLM.
 
         data: A folder with the trials; if it is missing, Grace's own items are used.
@@ -76,7 +80,6 @@ def bench_scoring(server: Server, data: Path, prompts: int, lap: Callable[[str],
             should not be.
     """
     folder = model_folder()
-    report = Report("scoring")
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = server.url or stack.enter_context(_started(server, folder, place / "vllm.log"))
@@ -85,11 +88,10 @@ def bench_scoring(server: Server, data: Path, prompts: int, lap: Callable[[str],
             bench = _Bench(report, url, MODEL_KEY, folder, server.threads, place, lap)
             bench.measure(workload, prompts)
     report.notes.append(
-        f"vLLM on the CPU in fp32, {server.threads} thread(s), blocks of {BLOCK} tokens; the transformers "
-        f"loop has as many threads.\nTokens are prompt tokens that the server computed: those of "
+        f"vLLM on the CPU in fp32, {server.threads} thread(s), blocks of {BLOCK} tokens; the "
+        "transformers loop has as many threads.\nTokens are prompt tokens that the server computed: those of "
         "its metric vllm:prompt_tokens_by_source with the source local_compute."
     )
-    return report
 
 
 @contextmanager
@@ -110,15 +112,19 @@ def _workloads(data: Path) -> list[Workload]:
         path = data / f"{study}.csv"
         return path if path.exists() else None
 
-    whose = "the user's rows" if input_of("study1") else "items that come with Grace"
+    def whose(study: str) -> str:
+        return "given trials" if input_of(study) else "items that come with Grace"
+
     return [
         Workload(
-            title=f"Study 1, state probes ({whose})",
+            title=f"Study 1, state probes ({whose('study1')})",
             study="study1",
             probes=STATES,
             input=input_of("study1"),
         ),
-        Workload(title=f"Study 2, joint ({whose})", study="study2", input=input_of("study2")),
+        Workload(
+            title=f"Study 2, joint ({whose('study2')})", study="study2", input=input_of("study2")
+        ),
     ]
 
 
