@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
 
-.PHONY: help demo test check format test-system test-tokenizers test-exact test-vllm lock docs clean
+.PHONY: help demo test check format test-system test-tokenizers test-exact test-vllm bench bench-client bench-scoring lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,14 @@ test-exact: .venv-exact/.ready ## Scores against transformers in fp32 on the sam
 test-vllm: .venv-vllm/.ready ## A real vLLM server: scores, texts, extraction, whole runs
 	.venv-vllm/bin/python -m pytest -m vllm tests/real_vllm $(VLLM_FLAGS)
 
+bench: bench-client bench-scoring ## What scoring costs, beside other tools (BENCH_FLAGS=--small)
+
+bench-client: .venv-bench/.ready ## The client alone, against a server that answers at once
+	PYTHONPATH=.:tests .venv-bench/bin/python -m benchmarks client $(BENCH_FLAGS)
+
+bench-scoring: .venv-bench/.ready .venv-vllm/.ready ## All tools on one vLLM server
+	PYTHONPATH=.:tests .venv-bench/bin/python -m benchmarks scoring $(BENCH_FLAGS)
+
 docs: .venv/.dev ## Write the generated pages of docs/ again
 	$(BIN)/python scripts/reference.py
 
@@ -47,7 +55,7 @@ lock: ## Resolve dependencies again (needs uv)
 	scripts/lock.sh
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-exact .venv-vllm .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-exact .venv-vllm .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/.made:
 	scripts/make-venv.sh $(PYTHON) .venv
@@ -77,4 +85,12 @@ clean: ## Remove environments and caches
 	$(VLLM_PIP) torch==2.13.0
 	$(VLLM_PIP) --no-deps --require-hashes -r requirements/vllm.txt
 	PATH="$(CURDIR)/.venv-vllm/bin:$$PATH" $(VLLM_PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv-bench/.ready: BENCH_PIP := .venv-bench/bin/python -m pip --disable-pip-version-check install --quiet
+.venv-bench/.ready: requirements/bench.txt
+	scripts/make-venv.sh $(PYTHON) .venv-bench
+	$(BENCH_PIP) torch==2.13.0
+	$(BENCH_PIP) --require-hashes -r requirements/bench.txt
+	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" $(BENCH_PIP) --no-deps --no-build-isolation -e .
 	touch $@

@@ -11,6 +11,8 @@ compile() {
 compile runtime pyproject.toml --all-extras --group build
 compile dev pyproject.toml --all-extras --group build --group dev -c requirements/runtime.txt
 compile exact pyproject.toml --extra embedded --group exact -c requirements/runtime.txt
+# Not with the versions of the runtime: a tool that is compared wants an older python-dateutil.
+compile bench pyproject.toml --extra embedded --group bench
 # vLLM asks for a build of PyTorch that no index has, and one of its parts for an older NumPy
 # than Grace; the other needs NumPy below 2.5.
 overrides=$(mktemp)
@@ -23,7 +25,7 @@ import pathlib
 import re
 
 dropped = re.compile(r"(torch|triton|nvidia-|cuda-)")
-for name in ("exact", "vllm"):
+for name in ("exact", "vllm", "bench"):
     path = pathlib.Path(f"requirements/{name}.txt")
     blocks = re.split(r"(?m)^(?=\S)", path.read_text())
     path.write_text("".join(block for block in blocks if not dropped.match(block)))

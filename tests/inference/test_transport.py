@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -45,6 +46,42 @@ async def test_json_goes_out_and_comes_back_under_a_key() -> None:
         await transport.aclose()
         await transport.aclose()
     assert seen == [("/v1/completions", f"Bearer {KEY}", {"prompt": "ä"})]
+
+
+async def test_a_proxy_in_the_environment_is_used_but_not_for_its_exceptions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    seen: list[tuple[str, str | None]] = []
+
+    async def relay(request: web.Request) -> web.Response:
+        seen.append((str(request.url), request.headers.get("Proxy-Authorization")))
+        return as_json({"by": "the proxy"})
+
+    proxy = web.Application()
+    proxy.router.add_route("*", "/{path:.*}", relay)
+    async with serving(proxy) as proxy_url, serving(replying(as_json({"by": "itself"}))) as url:
+        monkeypatch.setenv("http_proxy", proxy_url.replace("//", "//me:secret@"))
+        far = Transport("http://far.invalid/v1")
+        assert await far.get("/v1/models") == {"by": "the proxy"}
+        await far.aclose()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        near = Transport(url)
+        assert await near.get("/v1/models") == {"by": "itself"}
+        await near.aclose()
+    assert seen == [("http://far.invalid/v1/models", "Basic bWU6c2VjcmV0")]
+
+
+async def test_a_netrc_file_that_names_the_host_does_not_stand_in_the_keys_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with serving(replying(as_json({"answer": 1}))) as url:
+        transport = Transport(url, api_key=KEY)
+        assert await transport.get("/v1/models") == {"answer": 1}
+        await transport.aclose()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from pydantic import JsonValue
+from yarl import URL
 
 from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
 from grace.inference.usage import Usage
@@ -75,6 +76,9 @@ class Transport:
         self._max_reply_bytes = max_reply_bytes
         self._session: aiohttp.ClientSession | None = None
         self.usage = Usage()
+        # Not trust_env: aiohttp would look for a proxy and a netrc file again for every
+        # request, in two threads, and fail where a netrc file names a host that has a key.
+        self._proxy, self._proxy_headers = _proxy_for(self.base_url)
 
     async def get(self, path: str) -> JsonValue:
         """
@@ -113,12 +117,13 @@ class Transport:
         if self._session is None:
             # The key must not follow a redirect to another host: redirects are refused.
             headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+            if self._proxy_headers and not self.base_url.startswith("https:"):
+                # Without a tunnel, a request is the proxy's own.
+                headers |= self._proxy_headers
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout,
                 headers=headers,
                 connector=aiohttp.TCPConnector(limit=self._connections),
-                # Looked up once: aiohttp would read files and variables again for each request.
-                proxy=_proxy_of(self.base_url),
             )
         return self._session
 
@@ -146,6 +151,8 @@ class Transport:
                 data=data,
                 headers={"Content-Type": "application/json"} if data is not None else None,
                 allow_redirects=False,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
             ) as reply:
                 body = await self._read(reply)
                 status = reply.status
@@ -201,14 +208,6 @@ class Transport:
         return f" in {self._key_variable}" if self._key_variable else ""
 
 
-def _proxy_of(url: str) -> str | None:
-    """Return the proxy that the environment names for an address, if any."""
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.netloc):
-        return None
-    return getproxies().get(parts.scheme)
-
-
 def check_url(url: str) -> str:
     """
     Return a server's address if it is usable.
@@ -227,6 +226,19 @@ def check_url(url: str) -> str:
     if not usable:
         raise UsageError(f"--endpoint is {url!r}; expected a URL such as http://127.0.0.1:8000")
     return url
+
+
+def _proxy_for(url: str) -> tuple[URL | None, Mapping[str, str] | None]:
+    """Return the proxy that the environment names for an address, and what opens it."""
+    parts = urlsplit(url)
+    named = getproxies().get(parts.scheme)
+    if not named or proxy_bypass(parts.netloc):
+        return None, None
+    proxy = URL(named)
+    if proxy.user is None:
+        return proxy, None
+    login = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+    return proxy.with_user(None), {"Proxy-Authorization": login}
 
 
 def _refuse_constant(name: str) -> float:
