@@ -15,7 +15,8 @@ demo: .venv/.runtime ## Both studies on a small real model, in a few minutes
 	$(BIN)/grace summarise $(DEMO)
 
 test: .venv/.dev ## All quick tests
-	$(BIN)/python -m pytest --cov=src/grace --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov=src/grace \
+		--cov-report=term:skip-covered --cov-fail-under=90
 
 check: .venv/.dev ## Format, lint, types, layers, spelling
 	$(BIN)/ruff format --check .

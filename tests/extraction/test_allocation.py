@@ -488,11 +488,15 @@ def test_a_million_characters_are_read_without_harm(piece: str) -> None:
     "piece", ["(", "1,", "$", "| ", "(1 ", "0-", "1/3 ", "$1 on the ", "evenly "]
 )
 def test_no_repetition_makes_reading_slow(piece: str) -> None:
-    short, long = (_seconds(piece * (size // len(piece))) for size in (10_000, 40_000))
+    short, long = (_seconds(piece * (size // len(piece))) for size in (5_000, 20_000))
     assert long < 12 * short + 0.1
 
 
 def _seconds(text: str) -> float:
-    before = time.process_time()
-    read_allocation(text, 3)
-    return time.process_time() - before
+    """Return the least CPU time of three readings: other processes only add to it."""
+    found = []
+    for _ in range(3):
+        before = time.process_time()
+        read_allocation(text, 3)
+        found.append(time.process_time() - before)
+    return min(found)

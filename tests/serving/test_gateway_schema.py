@@ -66,8 +66,11 @@ def test_what_fits_the_schema_gets_a_documented_reply(path: str, method: str) ->
 
 
 def test_what_does_not_fit_the_schema_is_refused() -> None:
+    # What is wrong may stand beside the body, where more is allowed; `negative_data_rejection`,
+    # one of the checks, knows the difference.
     statuses = explore(*OPERATIONS[0], GenerationMode.NEGATIVE, QUIET)
-    assert set(statuses) <= {400, 401, 415, 422}
+    assert set(statuses) <= {200, 400, 401, 415, 422}
+    assert set(statuses) & {400, 415, 422}
 
 
 @pytest.mark.slow
