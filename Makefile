@@ -82,6 +82,7 @@ clean: ## Remove environments and caches
 # Without dependencies: the list is complete, and vLLM names a build of PyTorch that no index has.
 .venv-vllm/.ready: VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 .venv-vllm/.ready: requirements/vllm.txt
+	scripts/need-numa.sh $(PYTHON)
 	scripts/make-venv.sh $(PYTHON) .venv-vllm
 	$(VLLM_PIP) torch==2.13.0
 	$(VLLM_PIP) --no-deps --require-hashes -r requirements/vllm.txt

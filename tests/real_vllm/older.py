@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 UNKNOWN_FIELD = "logprob_token_ids"
+_SESSION = web.AppKey("session", aiohttp.ClientSession)
 _PATIENCE = aiohttp.ClientTimeout(total=900)
 
 
@@ -37,18 +38,17 @@ class OlderVllm:
     def app(self) -> web.Application:
         """Return the application."""
         app = web.Application(client_max_size=2**26)
-        session = web.AppKey("session", aiohttp.ClientSession)
 
         async def connected(app: web.Application) -> AsyncIterator[None]:
             async with aiohttp.ClientSession(self.behind, timeout=_PATIENCE) as opened:
-                app[session] = opened
+                app[_SESSION] = opened
                 yield
 
         async def pass_on(request: web.Request) -> web.Response:
             self.asked[request.path] += 1
             body = self._without_the_field(await request.read())
             headers = {"Content-Type": request.content_type} if body else {}
-            async with app[session].request(
+            async with app[_SESSION].request(
                 request.method, request.path_qs, data=body, headers=headers
             ) as reply:
                 return web.Response(

@@ -5,9 +5,11 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exact.figures import Figure, table_of
 from grace.engine.journal import read_journal
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder, find_runs
@@ -103,11 +105,11 @@ def scores(folder: RunFolder) -> dict[tuple[str, ...], float]:
     return found
 
 
-def largest_difference(first: RunFolder, second: RunFolder) -> float:
+def score_differences(first: RunFolder, second: RunFolder) -> list[float]:
     """Return by how much the log-probabilities of two runs of the same cells differ."""
     one, other = scores(first), scores(second)
     assert one.keys() == other.keys()
-    return max(abs(one[place] - other[place]) for place in one)
+    return [abs(one[place] - other[place]) for place in one]
 
 
 def test_a_run_is_complete_and_valid(whole: Path, commands: Commands) -> None:
@@ -144,11 +146,13 @@ def test_killed_three_times_responses_are_those_of_an_uninterrupted_run(
 
 
 def test_killed_three_times_scores_are_those_of_an_uninterrupted_run(
-    whole: Path, continued: Path
+    whole: Path, continued: Path, printed: list[Any]
 ) -> None:
-    # vLLM's numbers depend in their sixth digit on what is cached and answered beside them.
-    first, second = find_runs(whole)[1], find_runs(continued)[1]
-    assert largest_difference(first, second) < SCORES_LIMIT
+    # Not to the last byte: cache and company may change vLLM's sums, on some processors.
+    differences = score_differences(find_runs(whole)[1], find_runs(continued)[1])
+    figure = Figure("runs: uninterrupted and killed", differences, limit=SCORES_LIMIT)
+    printed.append(table_of([figure]))
+    assert figure.passed
 
 
 def test_killed_before_it_was_closed_the_tables_are_the_same_to_the_last_byte(
@@ -168,11 +172,14 @@ def test_killed_before_it_was_closed_the_tables_are_the_same_to_the_last_byte(
 
 
 def test_a_server_that_cannot_list_tokens_is_asked_for_whole_answers(
-    whole: Path, commands: Commands, older_url: str
+    whole: Path, commands: Commands, older_url: str, printed: list[Any]
 ) -> None:
     (folder,) = find_runs(commands.run("older", older_url, "--experiment", "exp2"))
     assert read_manifest(folder).identity.asking["scoring"] == "sequence"
-    assert largest_difference(find_runs(whole)[1], folder) < SCORES_LIMIT
+    differences = score_differences(find_runs(whole)[1], folder)
+    figure = Figure("runs: trie and sequence", differences, limit=SCORES_LIMIT)
+    printed.append(table_of([figure]))
+    assert figure.passed
 
 
 def test_a_run_is_not_continued_by_the_other_method(
