@@ -19,21 +19,22 @@ settings.register_profile("grace", deadline=None, max_examples=50)
 settings.load_profile("grace")
 
 
-@pytest.fixture(scope="session")
-def _no_configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("configuration")
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """
+    Take away what would change a run: keys, locked revisions, colours, proxies.
 
-
-@pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _no_configuration: Path) -> None:
-    """Take away what would change a run: keys, locked revisions, colours, proxies."""
-    for name in ("DEEPSEEK_API_KEY", "GRACE_API_KEY", "FORCE_COLOR", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(_no_configuration))
+    Once for all tests, so that fixtures of a wider scope than a test see the same.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DEEPSEEK_API_KEY", "GRACE_API_KEY", "FORCE_COLOR", "GITHUB_ACTIONS"):
+            patch.delenv(name, raising=False)
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
+        yield
 
 
 @pytest.fixture(scope="session")
