@@ -89,10 +89,12 @@ clean: ## Remove environments and caches
 	PATH="$(CURDIR)/.venv-vllm/bin:$$PATH" $(VLLM_PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
+# Without dependencies: the list is complete, and pip holds a pin of typepy not to be one of
+# typepy[datetime], which another package of the list asks for.
 .venv-bench/.ready: BENCH_PIP := .venv-bench/bin/python -m pip --disable-pip-version-check install --quiet
 .venv-bench/.ready: requirements/bench.txt
 	scripts/make-venv.sh $(PYTHON) .venv-bench
 	$(BENCH_PIP) torch==2.13.0
-	$(BENCH_PIP) --require-hashes -r requirements/bench.txt
+	$(BENCH_PIP) --no-deps --require-hashes -r requirements/bench.txt
 	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" $(BENCH_PIP) --no-deps --no-build-isolation -e .
 	touch $@
