@@ -9,7 +9,6 @@ max p. The mean of it stands beside the agreement. Wang et al. (2024) and Hu and
 Levy (2023) compare text and probabilities.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ def agreement_table(trials: TrialSet, structured: Table, scores: Table) -> Table
     study = trials.study
     shares = _probabilities(scores)
     cells: dict[tuple[str, ...], dict[str, list[_Compared]]] = {}
-    for trial, row in zip(itertools.cycle(trials.trials), structured.rows, strict=False):
+    for trial, row in zip(trials.replicates(), structured.rows, strict=False):
         values = dict(zip(structured.header, row, strict=True))
         cell = tuple(trial.variables[name] for name in study.conditions)
         for one in study.agreements:

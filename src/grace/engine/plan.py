@@ -9,14 +9,16 @@ seed only: it is the same on every machine, before and after an interruption.
 
 import hashlib
 import json
+from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType
 
 from pydantic import JsonValue
 
 from grace.studies.probes import CandidateProbe, ResponseProbe, Turn
+from grace.studies.streamed import Streamed
 from grace.studies.trials import Trial, TrialSet
 
 QueryKey = NewType("QueryKey", str)
@@ -129,14 +131,14 @@ class ScorePlan:
 
         queries: Distinct queries, those after premises included, prefix-sharing first.
 
-        rows: Table rows, as in the input.
+        rows: Table rows, as in the input; made again in each pass.
 
         pmi: Whether premises are asked.
     """
 
     trials: TrialSet
     queries: tuple[ScoreQuery, ...]
-    rows: tuple[ScoreRow, ...]
+    rows: Sequence[ScoreRow]
     pmi: bool = False
 
     @property
@@ -212,16 +214,37 @@ def plan_scores(trials: TrialSet, *, pmi: bool = False) -> ScorePlan:
         return queries.setdefault(key, ScoreQuery(key, probe, turn))
 
     premises = {probe.name: probe.after_premise() for probe in study.candidate_probes if pmi}
-    rows = [
-        ScoreRow(
-            trial,
-            {probe.name: planned(probe, trial) for probe in study.candidate_probes},
-            {name: planned(probe, trial) for name, probe in premises.items() if probe is not None},
-        )
-        for trial in trials.trials
-    ]
+    # Rows that agree in all that these texts show are answered by the same queries.
+    shown = sorted(
+        {
+            name
+            for probe in study.candidate_probes
+            for turn in (probe.turn, probe.premise if pmi else None)
+            if turn is not None
+            for name in turn.placeholders()
+        }
+    )
+    numbers: dict[tuple[str, ...], int] = {}
+    answering: list[tuple[Mapping[str, ScoreQuery], Mapping[str, ScoreQuery]]] = []
+    places = array("L")
+    for trial in trials.trials:
+        key = tuple([trial.variables[name] for name in shown])
+        number = numbers.setdefault(key, len(answering))
+        if number == len(answering):
+            answering.append(
+                (
+                    {probe.name: planned(probe, trial) for probe in study.candidate_probes},
+                    {name: planned(one, trial) for name, one in premises.items() if one},
+                )
+            )
+        places.append(number)
+
+    def rows() -> Iterator[ScoreRow]:
+        for trial, place in zip(trials.trials, places, strict=True):
+            yield ScoreRow(trial, *answering[place])
+
     ordered = sorted(queries.values(), key=lambda query: (_texts(query.turn), query.key))
-    return ScorePlan(trials, tuple(ordered), tuple(rows), pmi)
+    return ScorePlan(trials, tuple(ordered), Streamed(rows, len(places)), pmi)
 
 
 def derive_seed(run_seed: int, identity: list[JsonValue]) -> int:

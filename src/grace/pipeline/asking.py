@@ -6,7 +6,15 @@ Each continues where the journal ends.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -237,14 +245,12 @@ def _scorer(cell: Cell, connection: Connection, method: ScoringMethod) -> Scorer
     )
 
 
-def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[RowText]:
-    """Return each row's responses, or why they are not all there."""
-    texts = []
+def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> Iterator[RowText]:
+    """Yield each row's responses, or why they are not all there."""
     for row in plan.rows:
         responses = row_responses(row, records)
         reason = "" if responses.status == ANSWERED else f"no response: {responses.error}"
-        texts.append(RowText(responses.texts, reason))
-    return texts
+        yield RowText(responses.texts, reason)
 
 
 @asynccontextmanager

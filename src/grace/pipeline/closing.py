@@ -14,7 +14,7 @@ from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
-from grace.runs.csvfile import read_table
+from grace.runs.csvfile import stream_table
 from grace.runs.folder import RunRecord
 from grace.runs.manifest import (
     QueryCounts,
@@ -117,10 +117,9 @@ def score_keys(plan: ScorePlan) -> dict[str, list[QueryKey]]:
 def _response_report(
     cell: Cell, plan: ResponsePlan, records: Mapping[QueryKey, Record]
 ) -> StudyReport:
-    structured = read_table(cell.folder.table(plan.trials.study.key, "structured"))
-    outcomes = Counter(
-        status.partition(":")[0] for status in structured.column("extraction_status")
-    )
+    structured = stream_table(cell.folder.table(plan.trials.study.key, "structured"))
+    place = structured.header.index("extraction_status")
+    outcomes = Counter(row[place].partition(":")[0] for row in structured.rows)
     return StudyReport(
         rows=len(plan.rows),
         stimuli=plan.trials.stimuli(),

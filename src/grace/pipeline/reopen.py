@@ -1,12 +1,13 @@
 """Finding a run's inputs again from its folder, to check or summarise it."""
 
+import itertools
 from dataclasses import dataclass, replace
 
 from grace.engine.plan import QueryKey, plan_responses, plan_scores
 from grace.errors import RunFolderError
 from grace.pipeline.closing import response_keys, score_keys
 from grace.pipeline.inputs import load_input, resolve_study
-from grace.runs.csvfile import csv_bytes, read_table
+from grace.runs.csvfile import csv_lines, stream_table
 from grace.runs.folder import RunFolder, RunRecord
 from grace.settings import RunSettings
 from grace.studies.study import Study
@@ -69,10 +70,11 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
 def _from_table(folder: RunFolder, study: Study, rows: int, sha256: str) -> TrialSet:
     kind = "raw_responses" if folder.experiment == "exp1" else "probabilities"
     path = folder.table(study.key, kind)
-    table = read_table(path)
+    table = stream_table(path)
     width = len(study.columns)
-    content = csv_bytes(table.header[:width], [row[:width] for row in table.rows[:rows]])
-    return replace(parse_trials(study, content, str(path)), sha256=sha256)
+    kept = (row[:width] for row in itertools.islice(table.rows, rows))
+    lines = csv_lines(table.header[:width], kept)
+    return replace(parse_trials(study, (line.encode() for line in lines), str(path)), sha256=sha256)
 
 
 def planned_keys(

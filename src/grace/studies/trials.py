@@ -9,49 +9,27 @@ each time they are gone through; what many rows share is made once.
 """
 
 import csv
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NewType
 
 from grace.errors import InputFaults, UsageError
 from grace.studies.copies import InputCopy, blocks_from, blocks_of
+from grace.studies.input_rows import (
+    MAX_CELL_CHARACTERS,
+    InputRows,
+    StimulusId,
+    Trial,
+    cells_up_to,
+)
 from grace.studies.streamed import Streamed
-from grace.studies.study import Column, Study, VariableFault
+from grace.studies.study import Study
 
-StimulusId = NewType("StimulusId", str)
+__all__ = ["MAX_FAULTS_SHOWN", "StimulusId", "Trial", "TrialSet", "load_trials", "parse_trials"]
 
 MAX_FAULTS_SHOWN = 100
-_MAX_CELL_CHARACTERS = 1_000_000
-_MOST_MATERIALS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """
-    One row of the input.
-
-    Attributes:
-        row: Position in the input, from 1; the header is not counted.
-
-        cells: The row's cells as they stand in the input, in its order.
-
-        variables: Values by canonical column name, and what the study derives
-            from them: what templates, conditions and exclusions see.
-
-        stimulus_id: The same for all rows that put the same material before a
-            model.
-    """
-
-    row: int
-    cells: tuple[str, ...]
-    variables: Mapping[str, str]
-    stimulus_id: StimulusId
 
 
 @dataclass(frozen=True)
@@ -82,6 +60,11 @@ class TrialSet:
         if limit is None or limit >= len(self.trials):
             return self
         return TrialSet(self.study, self.source, self.header, self.trials[:limit], self.sha256)
+
+    def replicates(self) -> Iterator[Trial]:
+        """Go through the trials over and over, once for each replicate, without an end."""
+        while True:
+            yield from self.trials
 
     def stimuli(self) -> int:
         """Count distinct stimuli."""
@@ -133,13 +116,13 @@ def parse_trials(study: Study, content: bytes | Iterable[bytes], source: str) ->
     reader = csv.reader(copy.text(), strict=True)
     # csv returns [] for a blank line; it holds no cell, so it is not a row.
     lines = (row for row in reader if row)
-    with _cells_up_to(_MAX_CELL_CHARACTERS):
+    with cells_up_to(MAX_CELL_CHARACTERS):
         try:
             header = tuple(next(lines, ()))
             if not header:
                 raise InputFaults(source, [f"{source}: is empty; expected a header line and rows"])
             names, unfit = _canonical_names(study, header, source)
-            rows = _Rows(study, header, names, copy)
+            rows = InputRows(study, header, names, copy)
             found = _Faults()
             number = 0
             for number, cells in enumerate(lines, start=1):
@@ -158,84 +141,6 @@ def parse_trials(study: Study, content: bytes | Iterable[bytes], source: str) ->
     return TrialSet(study, source, header, Streamed(rows.trials, number), copy.sha256)
 
 
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """What rows that agree in all that derivation may look at have in common."""
-
-    stimulus_id: StimulusId
-    derived: Mapping[str, str]
-
-
-class _Rows:
-    """Makes trials of a copy's rows, in pass after pass."""
-
-    def __init__(
-        self, study: Study, header: tuple[str, ...], names: tuple[str, ...], copy: InputCopy
-    ) -> None:
-        self._study = study
-        self._header = header
-        self._names = names
-        self._copy = copy
-        self._shared = tuple(
-            column.name for column in study.columns if column.name in study.material_columns
-        )
-        self._others = tuple(column for column in study.columns if column.name not in self._shared)
-        self._materials: dict[tuple[str, ...], _Material] = {}
-
-    def faults(self, cells: Sequence[str]) -> Iterator[str]:
-        """Yield what is wrong with a row."""
-        if len(cells) != len(self._header):
-            yield (
-                f"has {len(cells)} cells; expected {len(self._header)}, as in the header (is a "
-                "comma or a quotation mark missing?)"
-            )
-            return
-        values = dict(zip(self._names, cells, strict=True))
-        # Material that is known has been checked.
-        known = self._key(values) in self._materials
-        problems = _row_problems(self._others if known else self._study.columns, values)
-        if not problems and not known:
-            try:
-                self._material(values)
-            except VariableFault as fault:
-                problems = [(fault.column, fault.problem)]
-        if problems:
-            spelled = dict(zip(self._names, self._header, strict=True))
-            yield from (f"{spelled[column]} {problem}" for column, problem in problems)
-
-    def trials(self) -> Iterator[Trial]:
-        """Begin a pass."""
-        with _cells_up_to(_MAX_CELL_CHARACTERS):
-            # The reader takes the limit at each row: it only ever grows, see `_cells_up_to`.
-            reader = csv.reader(self._copy.text(), strict=True)
-        lines = (row for row in reader if row)
-        next(lines)
-        for number, cells in enumerate(lines, start=1):
-            values = dict(zip(self._names, cells, strict=True))
-            material = self._material(values)
-            yield Trial(
-                row=number,
-                cells=tuple(cells),
-                variables={**values, **material.derived},
-                stimulus_id=material.stimulus_id,
-            )
-
-    def _key(self, values: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple([values[name] for name in self._shared])
-
-    def _material(self, values: Mapping[str, str]) -> _Material:
-        key = self._key(values)
-        found = self._materials.get(key)
-        if found is None:
-            shared = dict(zip(self._shared, key, strict=True))
-            found = _Material(_stimulus_id(self._study, shared), self._study.derive(shared))
-            if len(self._materials) >= _MOST_MATERIALS:
-                # Rarely: an input of which hardly any two rows are alike.
-                self._materials.clear()
-            self._materials[key] = found
-        return found
-
-
 class _Faults:
     """The first faults of a file, and how many there are."""
 
@@ -252,20 +157,6 @@ class _Faults:
     def shown(self) -> list[str]:
         hidden = self.count - len(self._first)
         return [*self._first, f"... and {hidden} more faults"] if hidden else self._first
-
-
-@contextmanager
-def _cells_up_to(characters: int) -> Iterator[None]:
-    """
-    Let cells be so long, and no longer; afterwards at least so long.
-
-    The limit is global to the csv module and its default, 128 KiB, is below ours.
-    """
-    before = csv.field_size_limit(characters)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(max(before, characters))
 
 
 def _canonical_names(
@@ -299,16 +190,3 @@ def _canonical_names(
                 f"{column.description}"
             )
     return names, faults
-
-
-def _row_problems(columns: Iterable[Column], values: Mapping[str, str]) -> list[tuple[str, str]]:
-    problems = ((column.name, column.fault(values[column.name])) for column in columns)
-    return [(name, problem) for name, problem in problems if problem is not None]
-
-
-def _stimulus_id(study: Study, values: Mapping[str, str]) -> StimulusId:
-    content = [values[name] for name in study.stimulus_columns]
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    # The leading letter keeps spreadsheets from reading an id such as 12e4 as a number.
-    return StimulusId(f"s{digest[:12]}")
-
