@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from grace.engine.plan import QueryKey
+from grace.engine.places import Places
+from grace.engine.queries import QueryKey
 from grace.engine.record import Record, decode, encode
 from grace.errors import CorruptJournal, RunFolderError
 
@@ -30,6 +31,7 @@ __all__ = [
     "JournalState",
     "JournalWriter",
     "Record",
+    "is_answered",
     "read_journal",
 ]
 
@@ -38,7 +40,9 @@ __all__ = [
 _SYNC_SECONDS = 1.0
 
 # Places are one number: file, offset, and whether the record is an answer.
-_LONGEST_FILE = 1 << 48
+_LONGEST_FILE = 1 << 40
+
+_LINE_BYTES = 4096
 
 
 class JournalRecords(Mapping[QueryKey, Record]):
@@ -50,31 +54,103 @@ class JournalRecords(Mapping[QueryKey, Record]):
     Args:
         paths: The journal's files.
 
-        places: For each query, the number of its file and where its line begins.
+        places: For each query, the number of its file, where its line begins, and
+            whether it is an answer.
+
+        answered_only: Whether failures are left out.
     """
 
-    def __init__(self, paths: Sequence[Path], places: Mapping[QueryKey, int]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], places: Places, *, answered_only: bool = False
+    ) -> None:
         self._paths = paths
         self._places = places
+        self._answered_only = answered_only
+        self._lines = _Lines()
 
     def __getitem__(self, key: QueryKey) -> Record:
         """Read one record."""
-        file, offset = divmod(self._places[key] >> 1, _LONGEST_FILE)
-        with _opened(self._paths[file]) as stream:
-            stream.seek(offset)
-            return _parse(stream.readline(), self._paths[file], 0)
+        place = self._place(key)
+        if place is None:
+            raise KeyError(key)
+        file, offset = divmod(place >> 1, _LONGEST_FILE)
+        path = self._paths[file]
+        record = _parse(self._lines.at(path, offset), path, 0)
+        if record.key != key:
+            raise CorruptJournal(
+                f"{path}: something else wrote to this file while it was in use. Restore it, or "
+                "start another run with --new"
+            )
+        return record
 
     def __iter__(self) -> Iterator[QueryKey]:
-        """Go through the keys, in the order in which the queries ended."""
-        return iter(self._places)
+        """Go through the keys, in the order in which the queries first ended."""
+        if not self._answered_only:
+            return iter(self._places)
+        return (key for key in self._places if key in self)
 
     def __len__(self) -> int:
         """Count the queries."""
-        return len(self._places)
+        return sum(1 for _ in self) if self._answered_only else len(self._places)
 
     def __contains__(self, key: object) -> bool:
         """Whether a query ended."""
-        return key in self._places
+        return isinstance(key, str) and self._place(QueryKey(key)) is not None
+
+    def is_answered(self, key: QueryKey) -> bool:
+        """Whether a query ended with an answer, which needs no reading."""
+        place = self._place(key)
+        return place is not None and bool(place & 1)
+
+    def answers(self) -> "JournalRecords":
+        """Return the same records without failures."""
+        return JournalRecords(self._paths, self._places, answered_only=True)
+
+    def _place(self, key: QueryKey) -> int | None:
+        place = self._places.get(key)
+        return None if place is None or (self._answered_only and not place & 1) else place
+
+
+def is_answered(records: Mapping[QueryKey, Record], key: QueryKey) -> bool:
+    """Whether a query ended with an answer."""
+    if isinstance(records, JournalRecords):
+        return records.is_answered(key)
+    return key in records and records[key].status == "answered"
+
+
+class _Lines:
+    """Reads lines here and there; keeps the last file open."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._descriptor = -1
+
+    def at(self, path: Path, offset: int) -> bytes:
+        """Return the line that begins at an offset."""
+        try:
+            if path != self._path:
+                self._close()
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._path = path
+            line = b""
+            while not line.endswith(b"\n"):
+                block = os.pread(self._descriptor, _LINE_BYTES, offset + len(line))
+                if not block:
+                    break
+                end = block.find(b"\n") + 1
+                line += block[:end] if end else block
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
+        return line
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+        self._path = None
+
+    def __del__(self) -> None:
+        self._close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +164,7 @@ class JournalState:
         lines: How many complete lines were read.
     """
 
-    records: Mapping[QueryKey, Record]
+    records: JournalRecords
     lines: int
 
 
@@ -105,7 +181,7 @@ class JournalReader:
         self._paths: list[Path] = []
         self._ends: list[int] = []
         self._lines: list[int] = []
-        self._places: dict[QueryKey, int] = {}
+        self._places = Places()
 
     def read(self) -> JournalState:
         """
@@ -136,7 +212,7 @@ class JournalReader:
                 # An answer outlives a failure, whatever their order: the last bit says which.
                 if held is None or not held & 1:
                     place = file * _LONGEST_FILE + self._ends[file]
-                    self._places[record.key] = place << 1 | (record.status == "answered")
+                    self._places.set(record.key, place << 1 | (record.status == "answered"))
                 self._ends[file] += len(line)
                 self._lines[file] += 1
 

@@ -87,6 +87,7 @@ async def respond(cell: Cell, connection: Connection) -> None:
             connection,
             cell.use.mode,
             forecast=expected,
+            remember=plan.shares,
         )
         async with asking as asker:
             pending = (
@@ -263,10 +264,12 @@ async def _asking(
     mode: PromptMode,
     largest: int = 1,
     forecast: Callable[[Asker, int], Forecast] | None = None,
+    *,
+    remember: bool = False,
 ) -> AsyncIterator[Asker]:
     records = cell.records()
     if cell.settings.retry_failed:
-        records = {key: record for key, record in records.items() if record.status == ANSWERED}
+        records = records.answers()
     started = time.monotonic()
     pace = Pace(
         connection.concurrency,
@@ -284,8 +287,7 @@ async def _asking(
             cell.hook,
             RetryPolicy(),
             pace,
-            # Turns of a dialogue need the answers to those before them.
-            remember=stage is Stage.RESPOND,
+            remember=remember,
         )
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)

@@ -1,6 +1,7 @@
 """Finding a run's inputs again from its folder, to check or summarise it."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from grace.engine.plan import QueryKey, plan_responses, plan_scores
@@ -79,7 +80,7 @@ def _from_table(folder: RunFolder, study: Study, rows: int, sha256: str) -> Tria
 
 def planned_keys(
     folder: RunFolder, trials: TrialSet, settings: RunSettings
-) -> dict[str, list[QueryKey]]:
+) -> Mapping[str, Sequence[QueryKey]]:
     """Return the keys of a run's queries by probe."""
     if folder.experiment == "exp2":
         return score_keys(plan_scores(trials, pmi=settings.pmi))
