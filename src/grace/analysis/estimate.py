@@ -16,14 +16,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """A value and the stimulus that it belongs to."""
-
-    stimulus: str
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
 class Estimate:
     """
     A mean and its uncertainty.
@@ -86,19 +78,6 @@ class Tally:
         se = math.sqrt(clusters / (clusters - 1) * squares) / n
         half = _t_quantile(clusters - 1) * se
         return Estimate(mean, se, mean - half, mean + half, n, clusters)
-
-
-def estimate_mean(observations: Iterable[Observation]) -> Estimate | None:
-    """
-    Estimate a mean with a standard error by stimulus.
-
-    Returns:
-        The estimate, or None if there is nothing to estimate from.
-    """
-    tally = Tally()
-    for one in observations:
-        tally.add(one.stimulus, one.value)
-    return tally.estimate()
 
 
 def _sum(counted: Iterable[tuple[float, int]]) -> float:

@@ -46,7 +46,8 @@ class Places:
     def __iter__(self) -> Iterator[QueryKey]:
         """Go through the keys, in the order in which they came."""
         for entry, (high, low) in enumerate(zip(self._high, self._low, strict=True)):
-            yield self._other_keys.get(entry) or QueryKey(f"{high << _HALF | low:032x}")
+            other = self._other_keys.get(entry)
+            yield QueryKey(f"{high << _HALF | low:032x}") if other is None else other
 
     def get(self, key: QueryKey) -> int | None:
         """Return the number of a key, or None."""
