@@ -1,5 +1,5 @@
 """
-Grace as people run it: `grace run --experiment exp2` with its journal, tables and manifest.
+Grace as people run it: `grace run` with its journal, tables and manifest.
 
 Two clocks run: one for the whole command, one for the stage that asks the
 server. The memory is read where a stage begins and ends.
@@ -61,7 +61,7 @@ class _Clock(ScreenHook):
 
 def run_grace(job: Job) -> Result:
     """
-    Run a study's Experiment 2 against a server.
+    Run an experiment of a study against a server.
 
     Raises:
         IncompleteRun: A query failed.
@@ -69,12 +69,14 @@ def run_grace(job: Job) -> Result:
     settings = RunSettings(
         study=(job.study,),
         input={job.study: job.input} if job.input is not None else {},
-        experiment=("exp2",),
+        experiment=(job.experiment,),
         model=(MODEL_KEY,),
         endpoint=job.url,
         limit=job.rows,
         out=job.out,
         concurrency=job.concurrency,
+        # Whatever keys are set here: nothing but the server is asked.
+        extractor="rules",
     )
     hook = _Clock()
     cpu, wall = time.process_time(), time.perf_counter()
