@@ -73,8 +73,8 @@ class InputCopy:
                 self._small.clear()
         except OSError as error:
             raise UsageError(
-                f"{self._source}: cannot be copied to {tempfile.gettempdir()}: {error.strerror}; "
-                "make room there, or let TMPDIR name another folder"
+                f"{self._source}: cannot be copied to the folder of temporary files: "
+                f"{error.strerror}; make room there, or let TMPDIR name another folder"
             ) from error
 
     def _buffered(self, file: IO[bytes]) -> io.BufferedReader:
@@ -98,7 +98,7 @@ class _Pass(io.RawIOBase):
             found = os.pread(self._descriptor, len(buffer), self._position)
         except OSError as error:
             raise UsageError(
-                f"{self._source}: its copy in {tempfile.gettempdir()} cannot be read: "
+                f"{self._source}: its copy among the temporary files cannot be read: "
                 f"{error.strerror}"
             ) from error
         self._position += len(found)
