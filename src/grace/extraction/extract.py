@@ -15,6 +15,7 @@ from grace.extraction.parsed import Parsed, Value
 from grace.extraction.result import RULES, Extraction, extraction, not_attempted
 from grace.extraction.rules import parse_by_rules
 from grace.extraction.schema import sum_problems
+from grace.studies.known import Known
 from grace.studies.study import Study
 
 _MOST_KNOWN = 1024
@@ -85,18 +86,18 @@ def extract_rows(
         rules_first: Whether the rules read first.
     """
     one = _extractor(study, records, extractor, rules_first=rules_first)
-    known: dict[tuple[str, ...], Extraction] = {}
+    names = [probe.name for probe in study.dialogue]
+
+    def extracted(texts: tuple[str, ...]) -> Extraction:
+        return one(dict(zip(names, texts, strict=True)))
+
+    # Samples hardly ever repeat: memory must not grow with their number.
+    known = Known(extracted, _MOST_KNOWN)
     for row in rows:
         if row.reason:
             yield not_attempted(study, row.reason)
             continue
-        texts = tuple(row.responses[probe.name] for probe in study.dialogue)
-        if texts not in known:
-            if len(known) >= _MOST_KNOWN:
-                # Samples hardly ever repeat: memory must not grow with their number.
-                known.clear()
-            known[texts] = one(row.responses)
-        yield known[texts]
+        yield known[tuple(row.responses[name] for name in names)]
 
 
 def _extractor(

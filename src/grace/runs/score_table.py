@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from grace.engine.plan import QueryKey, ScorePlan
 from grace.runs.csvfile import Table, csv_cells, csv_lines, number_text
-from grace.runs.scored import ScoredQuery
+from grace.runs.scored import MOST_KNOWN, ScoredQuery
 from grace.scoring.measures import per_character, per_token, pmi_dc
+from grace.studies.known import Known
 from grace.studies.streamed import Streamed
 
 OUTSIDE, PMI, END = "outside", "pmi", "end"
@@ -70,20 +71,16 @@ class ScoreTable:
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Go through the lines, cell by cell."""
-        known: dict[_Asked, list[tuple[str, ...]]] = {}
+        known = Known(self._cells, MOST_KNOWN)
         for start, asked in self._starts():
-            if asked not in known:
-                known[asked] = self._cells(*asked)
             for cells in known[asked]:
                 yield (*start, *cells)
 
     def lines(self) -> Iterator[str]:
         """Go through the lines as a CSV file has them, with their ends, the header first."""
         yield from csv_lines(SCORE_HEADER, ())
-        known: dict[_Asked, list[str]] = {}
+        known = Known(self._texts, MOST_KNOWN)
         for start, asked in self._starts():
-            if asked not in known:
-                known[asked] = [csv_cells(cells) + "\n" for cells in self._cells(*asked)]
             begun = csv_cells((*start, ""))
             yield "".join([begun + line for line in known[asked]])
 
@@ -94,8 +91,12 @@ class ScoreTable:
                 premise = row.premises.get(name)
                 yield start, (name, query.key, None if premise is None else premise.key)
 
-    def _cells(self, name: str, key: QueryKey, premise: QueryKey | None) -> list[tuple[str, ...]]:
+    def _cells(self, asked: _Asked) -> list[tuple[str, ...]]:
+        name, key, premise = asked
         return _lines(self._scored[key], _premise(self._plan, name, premise, self._scored))
+
+    def _texts(self, asked: _Asked) -> list[str]:
+        return [csv_cells(cells) + "\n" for cells in self._cells(asked)]
 
 
 def score_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:

@@ -13,8 +13,9 @@ from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ResponseRow, ScorePlan
 from grace.extraction.result import Extraction
 from grace.runs.csvfile import Table, number_text
-from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED, ScoredQuery
+from grace.runs.scored import ANSWERED, FAILED, MOST_KNOWN, NOT_ASKED, ScoredQuery
 from grace.scoring.distribution import Distribution
+from grace.studies.known import Known
 from grace.studies.probes import CandidateProbe
 from grace.studies.streamed import Streamed
 from grace.studies.study import Measure, ProbabilityColumn, Study
@@ -141,11 +142,14 @@ def structured_table(
 def probability_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:
     """Return the wide probability table: the input's columns, then the study's."""
     study = plan.trials.study
-    # Rows share stimuli: each distinct query is formatted once.
-    cells = {key: _probability_cells(study, one) for key, one in scored.items()}
     columns = [column.name for column in study.probability_columns]
 
+    def formatted(key: QueryKey) -> Mapping[str, str]:
+        return _probability_cells(study, scored[key])
+
     def rows() -> Iterator[tuple[str, ...]]:
+        # Rows share stimuli: what repeats is formatted once.
+        cells = Known(formatted, MOST_KNOWN)
         for row in plan.rows:
             values: dict[str, str] = {}
             for query in row.queries.values():

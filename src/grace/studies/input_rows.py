@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from grace.studies.copies import InputCopy
+from grace.studies.known import Known
 from grace.studies.study import Column, Study, VariableFault
 
 StimulusId = NewType("StimulusId", str)
@@ -78,7 +79,7 @@ class InputRows:
             column.name for column in study.columns if column.name in study.material_columns
         )
         self._others = tuple(column for column in study.columns if column.name not in self._shared)
-        self._materials: dict[tuple[str, ...], _Material] = {}
+        self._materials = Known(self._made, _MOST_MATERIALS)
 
     def faults(self, cells: Sequence[str]) -> Iterator[str]:
         """Yield what is wrong with a row."""
@@ -122,16 +123,11 @@ class InputRows:
         return tuple([values[name] for name in self._shared])
 
     def _material(self, values: Mapping[str, str]) -> _Material:
-        key = self._key(values)
-        found = self._materials.get(key)
-        if found is None:
-            shared = dict(zip(self._shared, key, strict=True))
-            found = _Material(_stimulus_id(self._study, shared), self._study.derive(shared))
-            if len(self._materials) >= _MOST_MATERIALS:
-                # Rarely: an input of which hardly any two rows are alike.
-                self._materials.clear()
-            self._materials[key] = found
-        return found
+        return self._materials[self._key(values)]
+
+    def _made(self, key: tuple[str, ...]) -> _Material:
+        shared = dict(zip(self._shared, key, strict=True))
+        return _Material(_stimulus_id(self._study, shared), self._study.derive(shared))
 
 
 @contextmanager
