@@ -5,6 +5,7 @@ Compared is CPU time, which other programs on the machine do not change much;
 wall time is shown beside it. The tools take turns, and medians are reported.
 """
 
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -42,17 +43,26 @@ class Size:
 
         repetitions: Of every figure.
 
-        trials: Rows of Study 1 in the runs whose memory is measured.
+        trials: Rows of Study 1 in the runs of Experiment 2 whose memory is measured.
+
+        sampled: The same of Experiment 1, which asks three times for each row.
     """
 
     rows: int
     few: int
     repetitions: int
     trials: tuple[int, ...]
+    sampled: tuple[int, ...]
 
 
-SMALL = Size(rows=300, few=40, repetitions=1, trials=(1_000, 3_000))
-FULL = Size(rows=1_500, few=300, repetitions=3, trials=(10_000, 100_000, 300_000))
+SMALL = Size(rows=300, few=40, repetitions=1, trials=(1_000, 3_000), sampled=(1_000, 3_000))
+FULL = Size(
+    rows=1_500,
+    few=300,
+    repetitions=3,
+    trials=(10_000, 100_000, 300_000),
+    sampled=(10_000, 100_000),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,25 +182,28 @@ def _lines(tool: str, concurrency: int, several: Sequence[_Measured]) -> list[Li
 
 
 def _memory(report: Report, size: Size, url: str, place: Path, lap: Callable[[str], None]) -> None:
-    peaks = []
-    for trials in size.trials:
+    peaks: dict[str, list[int]] = {"exp2": [], "exp1": []}
+    wanted = [("exp2", rows) for rows in size.trials] + [("exp1", rows) for rows in size.sampled]
+    for experiment, trials in wanted:
         path = place / f"study1-{trials}.csv"
-        write_trials(path, "study1", trials, 1)
-        measured = run_tool(
-            Job(
-                tool="grace",
-                url=url,
-                model=MODEL,
-                study="study1",
-                input=path,
-                out=place / f"memory-{trials}",
-                wants_scores=False,
-            )
+        write_trials(path, "study1", trials, 1, force=True)
+        out = place / f"memory-{experiment}-{trials}"
+        job = Job(
+            tool="grace",
+            url=url,
+            model=MODEL,
+            study="study1",
+            experiment="exp1" if experiment == "exp1" else "exp2",
+            input=path,
+            out=out,
+            wants_scores=False,
         )
-        peaks.append(measured.peak_bytes)
+        measured = run_tool(job)
+        peaks[experiment].append(measured.peak_bytes)
         report.add(
             _MEMORY,
             {
+                "experiment": experiment,
                 "trials": trials,
                 "peak MB before asking": measured.more["peak_bytes_before_asking"] / 1e6,
                 "peak MB after asking": measured.more["peak_bytes_after_asking"] / 1e6,
@@ -199,13 +212,16 @@ def _memory(report: Report, size: Size, url: str, place: Path, lap: Callable[[st
             },
         )
         path.unlink()
-        lap(f"{trials:,} trials")
+        # The tables of 300,000 trials take 3 GB.
+        shutil.rmtree(out)
+        lap(f"{experiment}, {trials:,} trials")
     report.targets.append(
         Target(
             f"memory of {size.trials[-1]:,} trials over that of {size.trials[0]:,}",
-            peaks[-1] / peaks[0],
+            peaks["exp2"][-1] / peaks["exp2"][0],
             _GROWN,
             at_least=False,
+            note="Experiment 2",
         )
     )
 

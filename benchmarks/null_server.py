@@ -19,6 +19,8 @@ from benchmarks.null_model import FREE_LOGPROB, FREE_TOKEN, NullModel, edge_logp
 
 MODEL = "null"
 _MOST_LISTED = 128
+# An answer to every turn of Study 1; with a number, since no two samples of a model are alike.
+_SAID = "Yes. 0: $0, 1: $0, 2: $0, 3: $100."
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -45,6 +47,7 @@ class NullServer:
             "/tokenize": self._tokenize,
             "/detokenize": lambda asked: {"prompt": self._model.decode(asked["tokens"])},
             "/v1/completions": self._complete,
+            "/v1/chat/completions": self._chat,
         }
 
     def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -66,6 +69,23 @@ class NullServer:
             text = asked["prompt"]
         tokens = self._model.encode(text)
         return {"count": len(tokens), "max_model_len": 8192, "tokens": tokens}
+
+    def _chat(self, asked: Any) -> object:
+        text = f"{_SAID} My number is {asked['seed']}."
+        return {
+            "id": "chat-null",
+            "object": "chat.completion",
+            "created": 0,
+            "model": MODEL,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": text},
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        }
 
     def _complete(self, asked: Any) -> object:
         prompts = asked["prompt"]

@@ -7,6 +7,7 @@ carry jobs and results between processes. Nothing here knows any tool.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -66,8 +67,9 @@ class Job(BaseModel):
 
         tasks: What to score; empty for Grace, which reads the input itself.
 
-        study, input, rows, probes, out: What Grace runs: a study on the first rows
-            of a CSV, as far as these probes go, into a folder.
+        study, experiment, input, rows, probes, out: What Grace runs: an experiment of
+            a study on the first rows of a CSV, as far as these probes go, into a
+            folder.
 
         wants_scores: Whether the result shall hold the numbers.
 
@@ -82,6 +84,7 @@ class Job(BaseModel):
     concurrency: int = 16
     tasks: tuple[Task, ...] = ()
     study: str = ""
+    experiment: Literal["exp1", "exp2"] = "exp2"
     input: Path | None = None
     rows: int | None = None
     probes: tuple[str, ...] = ()

@@ -30,7 +30,8 @@ def trials(*rows: tuple[str, str]) -> TrialSet:
 def structured(given: TrialSet, *values: tuple[str, str, str, str]) -> Table:
     repeats = len(values) // len(given.trials)
     rows = [
-        (*trial.cells, *cells) for trial, cells in zip(given.trials * repeats, values, strict=True)
+        (*trial.cells, *cells)
+        for trial, cells in zip([*given.trials] * repeats, values, strict=True)
     ]
     return Table((*given.header, *FIELDS), tuple(rows))
 

@@ -2,6 +2,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from benchmarks.null_model import NullModel
 from benchmarks.null_server import MODEL, NullServer, serve
 from benchmarks.plain_clients import run_aiohttp, run_aiohttp_together
 from benchmarks.tasks import Form, Job, Task, largest_difference
-from grace.inference.client import NextTokenQuestion
+from grace.inference.client import GenerationRequest, NextTokenQuestion, Sampling
 from grace.inference.detect import detect
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
@@ -136,3 +137,18 @@ def test_tokens_give_their_text_back(text: str) -> None:
 
 def _json(content: object) -> bytes:
     return json.dumps(content).encode()
+
+
+async def test_it_answers_a_chat_in_another_way_for_every_seed() -> None:
+    async with running(NullServer()) as url:
+        client = VllmClient(Transport(url))
+        await client.connect()
+        request = GenerationRequest(
+            prompt=Prompt(messages=(Message("user", "How many?"),)),
+            sampling=Sampling(),
+            max_tokens=16,
+            seed=1,
+        )
+        texts = [(await client.generate(replace(request, seed=seed))).text for seed in (1, 1, 2)]
+        assert texts[0] == texts[1] != texts[2]
+        await client.aclose()

@@ -227,3 +227,27 @@ def test_a_file_that_cannot_be_read_ends_in_a_message(tmp_path: Path) -> None:
 def test_a_writer_that_is_not_open_refuses(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="not open"):
         JournalWriter(tmp_path, "respond").append(ANSWER)
+
+
+def test_answers_are_the_records_without_failures(tmp_path: Path) -> None:
+    other = QueryKey("k2")
+    write(tmp_path, ANSWER, replace(FAILURE, key=other))
+    records = read_journal(tmp_path).records
+    assert (records.is_answered(ANSWER.key), records.is_answered(other)) == (True, False)
+    assert records.answers() == {ANSWER.key: ANSWER}
+    assert (len(records), len(records.answers())) == (2, 1)
+    assert other in records
+    assert other not in records.answers()
+    assert records.answers().get(other) is None
+
+
+def test_a_journal_that_changes_while_it_is_in_use_is_corrupt(tmp_path: Path) -> None:
+    path = write(tmp_path, ANSWER)
+    records = read_journal(tmp_path).records
+    path.write_bytes(path.read_bytes().replace(b'"k1"', b'"k7"'))
+    with pytest.raises(CorruptJournal, match=r"respond-0001\.jsonl: something else wrote"):
+        records[ANSWER.key]
+    path.unlink()
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        # A view that has no file open yet.
+        records.answers()[ANSWER.key]

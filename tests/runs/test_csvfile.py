@@ -1,5 +1,6 @@
 import csv
 import io
+import itertools
 import resource
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 
 from grace.api import read_dataframe
 from grace.errors import RunFolderError
-from grace.runs.csvfile import Table, csv_bytes, number_text, read_table, write_bytes
+from grace.runs.csvfile import (
+    Table,
+    csv_bytes,
+    number_text,
+    read_table,
+    stream_table,
+    write_bytes,
+    write_table,
+)
+from grace.studies.streamed import Streamed
 from strategies import any_text, tables
 
 
@@ -105,6 +115,51 @@ def test_a_file_that_could_not_be_written_whole_leaves_the_old_one(tmp_path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_rows_are_written_as_they_are_made_and_nothing_is_left_of_half_a_table(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "table.csv"
+    write_bytes(path, b"old")
+    endless = Table(("a",), Streamed(lambda: itertools.repeat(("1",)), 0))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(RunFolderError, match=r"table\.csv: cannot be written: File too large"):
+            write_table(path, endless)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_fault_in_the_making_of_a_row_leaves_the_old_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_bytes(path, b"old")
+    with pytest.raises(ValueError, match="invalid literal"):
+        write_table(path, Table(("a",), Streamed(lambda: ((str(int(x)),) for x in "12x"), 3)))
+    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_bytes() == b"old"
+
+
+@given(tables())
+def test_a_streamed_table_is_the_same_in_every_pass(table: Table) -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name) / "table.csv"
+        write_table(path, table)
+        assert path.read_bytes() == csv_bytes(table.header, table.rows)
+        streamed = stream_table(path)
+        assert streamed == streamed == table
+
+
+def test_a_streamed_table_tells_its_faults_where_they_are_met(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"a,b\n1,2\n3\n")
+    rows = iter(stream_table(path).rows)
+    assert next(rows) == ("1", "2")
+    with pytest.raises(RunFolderError, match="row 2: has 1 cells"):
+        next(rows)
 
 
 def test_a_column_is_found_by_its_name() -> None:

@@ -15,7 +15,7 @@ from grace.engine.score import Scorer, ScoringMethod
 from grace.extraction.result import Extraction, Outcome, not_attempted
 from grace.inference.toy import ToyClient
 from grace.runs.csvfile import Table, csv_bytes, read_table, write_bytes
-from grace.runs.score_table import SCORE_HEADER, score_table
+from grace.runs.score_table import SCORE_HEADER, ScoreTable, score_table
 from grace.runs.scored import score_all
 from grace.runs.tables import probability_table, response_table, structured_table
 from grace.studies.knowledge import KNOWLEDGE
@@ -320,3 +320,17 @@ def test_a_journal_without_one_answer_gives_a_failed_row() -> None:
     (query,) = plan.queries
     outcome = score_all(plan, {query.key: record(query.key, {"forms": []})})[query.key]
     assert (outcome.status, outcome.distribution) == ("failed", None)
+
+
+def test_the_long_tables_lines_are_those_of_its_rows() -> None:
+    given = trials(KNOWLEDGE, 2)
+    plan = plan_scores(given, pmi=True)
+    outcomes = score_all(plan, {})
+    table = score_table(plan, outcomes)
+    written = "".join(ScoreTable(plan, outcomes).lines()).encode()
+    assert written == csv_bytes(table.header, table.rows)
+    outcomes = score_all(plan, scored(plan))
+    table = score_table(plan, outcomes)
+    written = "".join(ScoreTable(plan, outcomes).lines()).encode()
+    assert written == csv_bytes(table.header, table.rows)
+    assert len(table.rows) == 2 * 50

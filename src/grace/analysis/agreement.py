@@ -9,12 +9,12 @@ max p. The mean of it stands beside the agreement. Wang et al. (2024) and Hu and
 Levy (2023) compare text and probabilities.
 """
 
-import itertools
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from grace.analysis.estimate import Observation, estimate_mean
+from grace.analysis.estimate import Tally
 from grace.runs.csvfile import Table, number_text
 from grace.studies.study import Agreement, Study
 from grace.studies.trials import TrialSet
@@ -70,28 +70,28 @@ def agreement_table(trials: TrialSet, structured: Table, scores: Table) -> Table
     """
     study = trials.study
     shares = _probabilities(scores)
-    cells: dict[tuple[str, ...], dict[str, list[_Compared]]] = {}
-    for trial, row in zip(itertools.cycle(trials.trials), structured.rows, strict=False):
+    cells: dict[tuple[str, ...], dict[str, _Counted]] = {}
+    for trial, row in zip(trials.replicates(), structured.rows, strict=False):
         values = dict(zip(structured.header, row, strict=True))
         cell = tuple(trial.variables[name] for name in study.conditions)
         for one in study.agreements:
             known = shares.get((trial.stimulus_id, one.probe), {})
             compared = _compare(trial.stimulus_id, _stated(one, values), known)
-            cells.setdefault(cell, {}).setdefault(one.name, []).append(compared)
+            cells.setdefault(cell, {}).setdefault(one.name, _Counted()).add(compared)
     probes = {one.name: one.probe for one in study.agreements}
     lines = [
-        (*cell, name, probes[name], *_line(rows))
+        (*cell, name, probes[name], *counted.cells())
         for cell in sorted(cells)
-        for name, rows in cells[cell].items()
+        for name, counted in cells[cell].items()
     ]
     return Table(agreement_header(study), tuple(lines))
 
 
 def _probabilities(scores: Table) -> dict[tuple[str, str], dict[str, float]]:
     names = ("stimulus_id", "probe", "candidate", "probability")
-    columns = [scores.column(name) for name in names]
+    cells = operator.itemgetter(*(scores.header.index(name) for name in names))
     shares: dict[tuple[str, str], dict[str, float]] = {}
-    for stimulus, probe, candidate, probability in zip(*columns, strict=True):
+    for stimulus, probe, candidate, probability in map(cells, scores.rows):
         if probability:
             shares.setdefault((stimulus, probe), {})[candidate] = float(probability)
     return shares
@@ -127,18 +127,34 @@ def _compare(stimulus: str, stated: str | None, shares: Mapping[str, float]) -> 
     return _Compared(stimulus, agrees=stated == best[0], highest=shares[best[0]])
 
 
-def _line(rows: list[_Compared]) -> Iterator[str]:
-    used = [row for row in rows if not row.why_not]
-    reasons = Counter(row.why_not for row in rows)
-    estimate = estimate_mean([Observation(row.stimulus, float(row.agrees)) for row in used])
-    expected = estimate_mean([Observation(row.stimulus, row.highest) for row in used])
-    yield str(len(rows))
-    yield str(len({row.stimulus for row in rows}))
-    yield str(len(used))
-    for reason in (_UNSTATED, _TIED, _UNSCORED):
-        yield str(reasons[reason])
-    if estimate is None or expected is None:
-        yield from ("",) * 5
-        return
-    for value in (estimate.mean, estimate.se, estimate.ci_low, estimate.ci_high, expected.mean):
-        yield "" if value is None else number_text(value)
+class _Counted:
+    """What the rows of one cell of the design and one comparison say together."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._stimuli: set[str] = set()
+        self._reasons: Counter[str] = Counter()
+        self._agrees = Tally()
+        self._highest = Tally()
+
+    def add(self, row: _Compared) -> None:
+        self._rows += 1
+        self._stimuli.add(row.stimulus)
+        if row.why_not:
+            self._reasons[row.why_not] += 1
+            return
+        self._agrees.add(row.stimulus, float(row.agrees))
+        self._highest.add(row.stimulus, row.highest)
+
+    def cells(self) -> Iterator[str]:
+        yield str(self._rows)
+        yield str(len(self._stimuli))
+        yield str(self._agrees.n)
+        for reason in (_UNSTATED, _TIED, _UNSCORED):
+            yield str(self._reasons[reason])
+        estimate, expected = self._agrees.estimate(), self._highest.estimate()
+        if estimate is None or expected is None:
+            yield from ("",) * 5
+            return
+        for value in (estimate.mean, estimate.se, estimate.ci_low, estimate.ci_high, expected.mean):
+            yield "" if value is None else number_text(value)

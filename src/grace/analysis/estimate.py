@@ -8,18 +8,11 @@ distribution with G-1 degrees of freedom. With one value per stimulus this is
 the ordinary standard error of a mean.
 """
 
+import itertools
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A value and the stimulus that it belongs to."""
-
-    stimulus: str
-    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +40,50 @@ class Estimate:
     n_stimuli: int
 
 
-def estimate_mean(observations: Sequence[Observation]) -> Estimate | None:
+class Tally:
     """
-    Estimate a mean with a standard error by stimulus.
+    Values of any number of rows, as counts: what repeats takes no memory.
 
-    Returns:
-        The estimate, or None if there is nothing to estimate from.
+    Means of it are exact: sums are rounded once, so the order of values does not
+    matter.
     """
-    n = len(observations)
-    if n == 0:
-        return None
-    mean = math.fsum(one.value for one in observations) / n
-    residuals: dict[str, list[float]] = defaultdict(list)
-    for one in observations:
-        residuals[one.stimulus].append(one.value - mean)
-    clusters = len(residuals)
-    if clusters < 2:
-        return Estimate(mean, None, None, None, n, clusters)
-    squares = math.fsum(math.fsum(values) ** 2 for values in residuals.values())
-    se = math.sqrt(clusters / (clusters - 1) * squares) / n
-    half = _t_quantile(clusters - 1) * se
-    return Estimate(mean, se, mean - half, mean + half, n, clusters)
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._counts: Counter[tuple[str, float]] = Counter()
+
+    def add(self, stimulus: str, value: float) -> None:
+        """Add the value of a row that shows a stimulus."""
+        self.n += 1
+        self._counts[stimulus, value] += 1
+
+    def estimate(self) -> Estimate | None:
+        """
+        Estimate the mean with a standard error by stimulus.
+
+        Returns:
+            The estimate, or None if there is nothing to estimate from.
+        """
+        n = self.n
+        if n == 0:
+            return None
+        mean = math.fsum(value for _, value in self._counts.elements()) / n
+        residuals: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        for (stimulus, value), times in self._counts.items():
+            residuals[stimulus].append((value - mean, times))
+        clusters = len(residuals)
+        if clusters < 2:
+            return Estimate(mean, None, None, None, n, clusters)
+        squares = math.fsum(_sum(values) ** 2 for values in residuals.values())
+        se = math.sqrt(clusters / (clusters - 1) * squares) / n
+        half = _t_quantile(clusters - 1) * se
+        return Estimate(mean, se, mean - half, mean + half, n, clusters)
+
+
+def _sum(counted: Iterable[tuple[float, int]]) -> float:
+    return math.fsum(
+        itertools.chain.from_iterable(itertools.repeat(value, times) for value, times in counted)
+    )
 
 
 def _t_quantile(degrees: int) -> float:

@@ -3,17 +3,16 @@ The per-condition summary of a run's tables.
 
 One line for each cell of the design and each measure. In Experiment 1 every
 row is a sample; in Experiment 2 a stimulus has one distribution, however many
-rows repeat it, so each stimulus counts once.
+rows repeat it, so each stimulus counts once. Rows are counted and forgotten.
 """
 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from grace.analysis.coherence import Reader, coherence_measures
-from grace.analysis.estimate import Observation, estimate_mean
+from grace.analysis.estimate import Estimate, Tally
 from grace.runs.csvfile import Table, number_text
 from grace.studies.study import AnswerField, Study
 from grace.studies.trials import Trial, TrialSet
@@ -37,15 +36,6 @@ averaged: rows in Experiment 1, stimuli in Experiment 2.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    cell: tuple[str, ...]
-    stimulus: str
-    values: Mapping[str, str]
-    excluded: bool
-    table_rows: int = 1
-
-
 def summary_header(study: Study) -> tuple[str, ...]:
     """Return the columns of a study's summary."""
     return (*(f"condition_{name}" for name in study.conditions), *SUMMARY_COLUMNS)
@@ -61,21 +51,20 @@ def summarise_structured(trials: TrialSet, structured: Table) -> Table:
         structured: A structured table; its rows are the trials, by replicate.
     """
     study = trials.study
-    rows = []
-    for trial, cells in zip(itertools.cycle(trials.trials), structured.rows, strict=False):
-        values = {**dict(zip(structured.header, cells, strict=True)), **trial.variables}
-        excluded = any(exclusion.applies(values) for exclusion in study.exclusions)
-        rows.append(_Row(_cell(study, trial), trial.stimulus_id, values, excluded))
     measures = dict(_structured_measures(study))
     exclusions: dict[str, Reader] = {
         f"excluded_{exclusion.name}": _flag(exclusion.applies) for exclusion in study.exclusions
     }
-    lines = list(_lines(rows, {**exclusions, **measures}, "all"))
+    kept = {"all": _Summary({**exclusions, **measures})}
     if study.exclusions:
-        lines += _lines(rows, measures, "included")
-    return Table(
-        summary_header(study), tuple(sorted(lines, key=lambda line: line[: len(rows[0].cell)]))
-    )
+        kept["included"] = _Summary(measures)
+    for trial, cells in zip(trials.replicates(), structured.rows, strict=False):
+        values = {**dict(zip(structured.header, cells, strict=True)), **trial.variables}
+        excluded = any(exclusion.applies(values) for exclusion in study.exclusions)
+        for which, summary in kept.items():
+            used = which == "all" or not excluded
+            summary.add(_cell(study, trial), trial.stimulus_id, values, used=used)
+    return _table(study, kept)
 
 
 def summarise_probabilities(trials: TrialSet, probabilities: Table, scores: Table) -> Table:
@@ -91,22 +80,31 @@ def summarise_probabilities(trials: TrialSet, probabilities: Table, scores: Tabl
             that have no column in the probability table.
     """
     study = trials.study
-    extra = _from_scores(study, scores)
-    repeats = Counter((_cell(study, trial), trial.stimulus_id) for trial in trials.trials)
-    rows = []
+    # What sets conditions apart need not be shown to the model: the same stimulus may
+    # stand in two of them.
+    repeats: Counter[tuple[tuple[str, ...], str]] = Counter()
+    first: set[str] = set()
+    for trial in trials.trials:
+        shown = (_cell(study, trial), trial.stimulus_id)
+        if shown not in repeats:
+            first.add(str(trial.row))
+        repeats[shown] += 1
+    extra = _from_scores(study, scores, first)
+    summary = _Summary(_probability_measures(study))
     for trial, cells in zip(trials.trials, probabilities.rows, strict=True):
-        # What sets conditions apart need not be shown to the model: the same stimulus may
-        # stand in two of them.
-        count = repeats.pop((_cell(study, trial), trial.stimulus_id), 0)
-        if not count:
-            continue
-        values = {
-            **dict(zip(probabilities.header, cells, strict=True)),
-            **extra.get(str(trial.row), {}),
-        }
-        cell = _cell(study, trial)
-        rows.append(_Row(cell, trial.stimulus_id, values, excluded=False, table_rows=count))
-    lines = _lines(rows, _probability_measures(study), "all")
+        if str(trial.row) in first:
+            cell = _cell(study, trial)
+            values = {
+                **dict(zip(probabilities.header, cells, strict=True)),
+                **extra.get(str(trial.row), {}),
+            }
+            count = repeats[cell, trial.stimulus_id]
+            summary.add(cell, trial.stimulus_id, values, table_rows=count)
+    return _table(study, {"all": summary})
+
+
+def _table(study: Study, kept: Mapping[str, "_Summary"]) -> Table:
+    lines = [line for which, summary in kept.items() for line in summary.lines(which)]
     width = len(study.conditions)
     return Table(summary_header(study), tuple(sorted(lines, key=lambda line: line[:width])))
 
@@ -115,11 +113,14 @@ def _cell(study: Study, trial: Trial) -> tuple[str, ...]:
     return tuple(trial.variables[name] for name in study.conditions)
 
 
-def _from_scores(study: Study, scores: Table) -> dict[str, dict[str, str]]:
-    """Return, by row of the input, what the score table adds to the probability table."""
+def _from_scores(study: Study, scores: Table, rows: Container[str]) -> dict[str, dict[str, str]]:
+    """Return, for some rows of the input, what the score table adds to the probability table."""
     in_table = {column.probe for column in study.probability_columns}
+    number = scores.header.index("row")
     extra: dict[str, dict[str, str]] = {}
     for cells in scores.rows:
+        if cells[number] not in rows:
+            continue
         line = dict(zip(scores.header, cells, strict=True))
         held, name = extra.setdefault(line["row"], {}), line["probe"]
         held[f"coverage_{name}"] = line["coverage"]
@@ -210,41 +211,81 @@ def _flag(applies: Callable[[Mapping[str, str]], bool]) -> Reader:
     return read
 
 
-def _lines(
-    rows: Sequence[_Row], measures: Mapping[str, Reader], which: str
-) -> Iterator[tuple[str, ...]]:
-    cells: dict[tuple[str, ...], list[_Row]] = {}
-    for row in rows:
-        cells.setdefault(row.cell, []).append(row)
-    for cell in sorted(cells):
-        held = cells[cell]
-        used = [row for row in held if which == "all" or not row.excluded]
-        for name, read in measures.items():
-            values = [(row.stimulus, read(row.values)) for row in used]
-            found = [
-                Observation(stimulus, value) for stimulus, value in values if value is not None
-            ]
-            estimate = estimate_mean(found)
-            yield (
-                *cell,
-                which,
-                name,
-                str(sum(row.table_rows for row in held)),
-                str(len({row.stimulus for row in held})),
-                str(len(found)),
-                str(len(held) - len(used)),
-                str(len(values) - len(found)),
-                *(
-                    ("", "", "", "")
-                    if estimate is None
-                    else tuple(
-                        "" if value is None else number_text(value)
-                        for value in (
-                            estimate.mean,
-                            estimate.se,
-                            estimate.ci_low,
-                            estimate.ci_high,
-                        )
-                    )
-                ),
-            )
+class _Cell:
+    """What is known of the rows of one cell of the design, so far."""
+
+    def __init__(self, measures: Mapping[str, Reader]) -> None:
+        self.table_rows = 0
+        self.stimuli: set[str] = set()
+        self.rows = 0
+        self.used = 0
+        self.tallies = {name: Tally() for name in measures}
+
+
+class _Summary:
+    """
+    Takes rows one by one and keeps what is averaged of them.
+
+    Args:
+        measures: What is averaged, by name.
+    """
+
+    def __init__(self, measures: Mapping[str, Reader]) -> None:
+        self._measures = measures
+        self._cells: dict[tuple[str, ...], _Cell] = {}
+
+    def add(
+        self,
+        cell: tuple[str, ...],
+        stimulus: str,
+        values: Mapping[str, str],
+        *,
+        used: bool = True,
+        table_rows: int = 1,
+    ) -> None:
+        """
+        Add a row.
+
+        Args:
+            cell: The cell of the design.
+
+            stimulus: What it shows.
+
+            values: Its cells, by column.
+
+            used: Whether it is averaged, or only counted.
+
+            table_rows: How many rows of the table it stands for.
+        """
+        held = self._cells.get(cell)
+        if held is None:
+            held = self._cells[cell] = _Cell(self._measures)
+        held.table_rows += table_rows
+        held.stimuli.add(stimulus)
+        held.rows += 1
+        if not used:
+            return
+        held.used += 1
+        for name, read in self._measures.items():
+            value = read(values)
+            if value is not None:
+                held.tallies[name].add(stimulus, value)
+
+    def lines(self, which: str) -> Iterator[tuple[str, ...]]:
+        """Yield the summary's lines, cell by cell."""
+        for cell in sorted(self._cells):
+            held = self._cells[cell]
+            for name, tally in held.tallies.items():
+                yield (
+                    *(*cell, which, name),
+                    *(str(held.table_rows), str(len(held.stimuli)), str(tally.n)),
+                    *(str(held.rows - held.used), str(held.used - tally.n)),
+                    *_estimate_cells(tally.estimate()),
+                )
+
+
+def _estimate_cells(estimate: Estimate | None) -> tuple[str, ...]:
+    if estimate is None:
+        return ("", "", "", "")
+    values = (estimate.mean, estimate.se, estimate.ci_low, estimate.ci_high)
+    return tuple("" if value is None else number_text(value) for value in values)

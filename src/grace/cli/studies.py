@@ -69,7 +69,7 @@ def check_trials(
         markup=False,
     )
     _heading("The first trial, as a chat model reads it")
-    first = trials.trials[0]
+    first = next(iter(trials.trials))
     turns = {probe.name: probe.turn for probe in checked.dialogue[:1]}
     turns |= {probe.name: probe.turn for probe in checked.candidate_probes[:1]}
     for name, turn in turns.items():

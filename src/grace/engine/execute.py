@@ -15,7 +15,7 @@ import stamina
 from pydantic import JsonValue
 
 from grace.engine.events import RunHook, StageCounts
-from grace.engine.journal import JournalWriter, Record
+from grace.engine.journal import JournalWriter, Record, is_answered
 from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
 from grace.errors import InferenceError, ScoringError, ServerUnavailable
@@ -58,7 +58,7 @@ class Asker:
         finished: What earlier processes finished; their transient failures are
             asked again.
 
-        planned: How many queries the stage has.
+        planned: The queries of the stage, each once.
 
         writer: Where records go.
 
@@ -71,9 +71,8 @@ class Asker:
         give_up_after: Queries in a row that may exhaust their retries before
             the server counts as lost and the run stops.
 
-        remember: Whether answers are kept in memory, because later turns need
-            them or a query may be asked for twice. Otherwise memory stays the
-            same, however many queries there are.
+        remember: Whether answers are kept in memory, because a query may be asked
+            for twice. Otherwise memory stays the same, however many there are.
     """
 
     def __init__(
@@ -92,15 +91,20 @@ class Asker:
     ) -> None:
         self.name = name
         self.stage = stage
-        keys = frozenset(planned)
-        held = {key: finished[key] for key in keys if key in finished}
-        self.records = {
-            key: record for key, record in held.items() if record.error_type != TRANSIENT
-        }
+        self._finished = finished
+        self._again: set[QueryKey] = set()
+        self.records: dict[QueryKey, Record] = {}
         self._remember = remember
-        self._planned = len(keys)
-        self._answered = sum(record.status == "answered" for record in self.records.values())
-        self._failed = len(self.records) - self._answered
+        self._planned = self._answered = self._failed = 0
+        for key in planned:
+            self._planned += 1
+            if is_answered(finished, key):
+                self._answered += 1
+            elif key in finished:
+                if finished[key].error_type == TRANSIENT:
+                    self._again.add(key)
+                else:
+                    self._failed += 1
         self._writer = writer
         self._hook = hook
         self._policy = policy
@@ -118,8 +122,12 @@ class Asker:
         return StageCounts(self._planned, self._answered, self._failed)
 
     def is_finished(self, key: QueryKey) -> bool:
-        """Whether a query has its answer, or has failed for good."""
-        return key in self.records
+        """
+        Whether a query had its answer, or had failed for good.
+
+        Of those asked by this asker, it knows only what it remembers.
+        """
+        return key in self.records or (key in self._finished and key not in self._again)
 
     async def ask(self, key: QueryKey, probe: str, call: _Call) -> Record:
         """
@@ -139,6 +147,8 @@ class Asker:
         # Dialogues may share their first turns: the second one waits for the first one's answer.
         async with self._in_flight.setdefault(key, asyncio.Lock()):
             record = self.records.get(key)
+            if record is None and self.is_finished(key):
+                record = self._finished[key]
             if record is None:
                 record = await self._ask_now(key, probe, call)
                 if self._remember:

@@ -13,16 +13,17 @@ line anywhere else means that something else wrote to the file, and raises
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from grace.engine.plan import QueryKey
-from grace.engine.record import Record, decode, encode
-from grace.errors import CorruptJournal, RunFolderError
+from grace.engine.lookup import JournalRecords, is_answered, parse_line, place_of
+from grace.engine.places import Places
+from grace.engine.record import Record, encode
+from grace.errors import RunFolderError
 
 __all__ = [
     "JournalReader",
@@ -30,51 +31,13 @@ __all__ = [
     "JournalState",
     "JournalWriter",
     "Record",
+    "is_answered",
     "read_journal",
 ]
 
 # A SIGKILL loses nothing that was written; only a power cut needs fsync. Once a
 # second bounds that loss without making every answer wait for the disk.
 _SYNC_SECONDS = 1.0
-
-# Places are one number: file, offset, and whether the record is an answer.
-_LONGEST_FILE = 1 << 48
-
-
-class JournalRecords(Mapping[QueryKey, Record]):
-    """
-    The last word on each query of a run, read from its line when it is looked at.
-
-    Only keys and places are in memory: the answers of a long run would not fit.
-
-    Args:
-        paths: The journal's files.
-
-        places: For each query, the number of its file and where its line begins.
-    """
-
-    def __init__(self, paths: Sequence[Path], places: Mapping[QueryKey, int]) -> None:
-        self._paths = paths
-        self._places = places
-
-    def __getitem__(self, key: QueryKey) -> Record:
-        """Read one record."""
-        file, offset = divmod(self._places[key] >> 1, _LONGEST_FILE)
-        with _opened(self._paths[file]) as stream:
-            stream.seek(offset)
-            return _parse(stream.readline(), self._paths[file], 0)
-
-    def __iter__(self) -> Iterator[QueryKey]:
-        """Go through the keys, in the order in which the queries ended."""
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        """Count the queries."""
-        return len(self._places)
-
-    def __contains__(self, key: object) -> bool:
-        """Whether a query ended."""
-        return key in self._places
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +51,7 @@ class JournalState:
         lines: How many complete lines were read.
     """
 
-    records: Mapping[QueryKey, Record]
+    records: JournalRecords
     lines: int
 
 
@@ -105,7 +68,7 @@ class JournalReader:
         self._paths: list[Path] = []
         self._ends: list[int] = []
         self._lines: list[int] = []
-        self._places: dict[QueryKey, int] = {}
+        self._places = Places()
 
     def read(self) -> JournalState:
         """
@@ -131,12 +94,13 @@ class JournalReader:
             for line in stream:
                 if not line.endswith(b"\n"):
                     break
-                record = _parse(line, path, self._lines[file] + 1)
+                record = parse_line(line, path, self._lines[file] + 1)
                 held = self._places.get(record.key)
                 # An answer outlives a failure, whatever their order: the last bit says which.
                 if held is None or not held & 1:
-                    place = file * _LONGEST_FILE + self._ends[file]
-                    self._places[record.key] = place << 1 | (record.status == "answered")
+                    answered = record.status == "answered"
+                    place = place_of(file, self._ends[file], answered=answered)
+                    self._places.set(record.key, place)
                 self._ends[file] += len(line)
                 self._lines[file] += 1
 
@@ -163,17 +127,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield stream
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _parse(line: bytes, path: Path, number: int) -> Record:
-    try:
-        return decode(line)
-    except (ValueError, RecursionError) as error:
-        where = f"{path}, line {number}" if number else str(path)
-        raise CorruptJournal(
-            f"{where}: is not a journal line ({error}); something else wrote to "
-            "this file. Restore it, or start another run with --new"
-        ) from error
 
 
 class JournalWriter:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from grace.engine.journal import Record
+from grace.engine.journal import Record, is_answered
 from grace.engine.plan import QueryKey, ScorePlan, ScoreQuery, digest
 
 
@@ -47,11 +47,7 @@ def plan_recheck(
 
         seed: The run's seed.
     """
-    answered = [
-        query
-        for query in plan.queries
-        if query.key in records and records[query.key].status == "answered"
-    ]
+    answered = [query for query in plan.queries if is_answered(records, query.key)]
     order = sorted(answered, key=lambda query: digest(["recheck order", seed, query.key]))
     wanted = sample_size(len(order), percent)
     again = [(query, recheck_key(query.key)) for query in order]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from grace.engine.plan import QueryKey
+from grace.engine.queries import QueryKey
 
 _ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 

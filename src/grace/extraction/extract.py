@@ -5,7 +5,7 @@ The same responses always give the same extraction. A model is asked once for
 equal responses, and its records are journalled like any other query.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from grace.engine.journal import Record
@@ -15,7 +15,10 @@ from grace.extraction.parsed import Parsed, Value
 from grace.extraction.result import RULES, Extraction, extraction, not_attempted
 from grace.extraction.rules import parse_by_rules
 from grace.extraction.schema import sum_problems
+from grace.studies.known import Known
 from grace.studies.study import Study
+
+_MOST_KNOWN = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class OpenExtraction:
 
 
 def plan_extraction(
-    study: Study, rows: Sequence[RowText], extractor: str, *, rules_first: bool
+    study: Study, rows: Iterable[RowText], extractor: str, *, rules_first: bool
 ) -> tuple[OpenExtraction, ...]:
     """
     Return the distinct responses that a model has to read.
@@ -62,14 +65,14 @@ def plan_extraction(
 
 def extract_rows(
     study: Study,
-    rows: Sequence[RowText],
+    rows: Iterable[RowText],
     records: Mapping[QueryKey, Record],
     extractor: str,
     *,
     rules_first: bool,
-) -> tuple[Extraction, ...]:
+) -> Iterator[Extraction]:
     """
-    Return every row's extraction, from the rules and from a model's records.
+    Yield every row's extraction, from the rules and from a model's records.
 
     Args:
         study: The study.
@@ -83,17 +86,18 @@ def extract_rows(
         rules_first: Whether the rules read first.
     """
     one = _extractor(study, records, extractor, rules_first=rules_first)
-    known: dict[tuple[str, ...], Extraction] = {}
-    made = []
+    names = [probe.name for probe in study.dialogue]
+
+    def extracted(texts: tuple[str, ...]) -> Extraction:
+        return one(dict(zip(names, texts, strict=True)))
+
+    # Samples hardly ever repeat: memory must not grow with their number.
+    known = Known(extracted, _MOST_KNOWN)
     for row in rows:
         if row.reason:
-            made.append(not_attempted(study, row.reason))
+            yield not_attempted(study, row.reason)
             continue
-        texts = tuple(row.responses[probe.name] for probe in study.dialogue)
-        if texts not in known:
-            known[texts] = one(row.responses)
-        made.append(known[texts])
-    return tuple(made)
+        yield known[tuple(row.responses[name] for name in names)]
 
 
 def _extractor(

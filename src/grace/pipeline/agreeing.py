@@ -11,7 +11,7 @@ from pathlib import Path
 
 from grace.analysis.agreement import agreement_table
 from grace.errors import RunFolderError
-from grace.runs.csvfile import csv_bytes, read_table, write_bytes
+from grace.runs.csvfile import stream_table, write_table
 from grace.runs.folder import RunFolder
 from grace.runs.identity import identity_differences
 from grace.studies.trials import TrialSet
@@ -67,14 +67,14 @@ def write_agreements(
             continue
         table = agreement_table(
             trials,
-            read_table(responses.table(key, "structured")),
-            read_table(probabilities.table(key, "scores")),
+            stream_table(responses.table(key, "structured")),
+            stream_table(probabilities.table(key, "scores")),
         )
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"{place}: cannot be made: {error.strerror}") from error
         path = place / f"{responses.model}_{key}_agreement.csv"
-        write_bytes(path, csv_bytes(table.header, table.rows))
+        write_table(path, table)
         written.append(path)
     return Agreements(tuple(written), tuple(identity_differences(first, alike)))

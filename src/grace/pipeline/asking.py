@@ -6,7 +6,15 @@ Each continues where the journal ends.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -79,6 +87,7 @@ async def respond(cell: Cell, connection: Connection) -> None:
             connection,
             cell.use.mode,
             forecast=expected,
+            remember=plan.shares,
         )
         async with asking as asker:
             pending = (
@@ -237,14 +246,12 @@ def _scorer(cell: Cell, connection: Connection, method: ScoringMethod) -> Scorer
     )
 
 
-def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> list[RowText]:
-    """Return each row's responses, or why they are not all there."""
-    texts = []
+def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> Iterator[RowText]:
+    """Yield each row's responses, or why they are not all there."""
     for row in plan.rows:
         responses = row_responses(row, records)
         reason = "" if responses.status == ANSWERED else f"no response: {responses.error}"
-        texts.append(RowText(responses.texts, reason))
-    return texts
+        yield RowText(responses.texts, reason)
 
 
 @asynccontextmanager
@@ -257,10 +264,12 @@ async def _asking(
     mode: PromptMode,
     largest: int = 1,
     forecast: Callable[[Asker, int], Forecast] | None = None,
+    *,
+    remember: bool = False,
 ) -> AsyncIterator[Asker]:
     records = cell.records()
     if cell.settings.retry_failed:
-        records = {key: record for key, record in records.items() if record.status == ANSWERED}
+        records = records.answers()
     started = time.monotonic()
     pace = Pace(
         connection.concurrency,
@@ -278,8 +287,7 @@ async def _asking(
             cell.hook,
             RetryPolicy(),
             pace,
-            # Turns of a dialogue need the answers to those before them.
-            remember=stage is Stage.RESPOND,
+            remember=remember,
         )
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from grace.engine.events import RunHook, StopFlag
-from grace.engine.journal import JournalReader, Record
+from grace.engine.journal import JournalReader, JournalRecords
 from grace.engine.plan import (
-    QueryKey,
     ResponsePlan,
     ScorePlan,
     plan_responses,
@@ -117,7 +116,7 @@ class Cell:
         """Plan Experiment 2."""
         return tuple(plan_scores(trials, pmi=self.settings.pmi) for trials in self.inputs)
 
-    def records(self) -> Mapping[QueryKey, Record]:
+    def records(self) -> JournalRecords:
         """Read what the journal has more since it was last looked at, and return all of it."""
         if self._journal is None:
             self._journal = JournalReader(self.folder.journal)

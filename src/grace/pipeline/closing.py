@@ -3,18 +3,18 @@
 import hashlib
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from grace.engine.journal import Record
+from grace.engine.journal import Record, is_answered
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
-from grace.runs.csvfile import read_table
+from grace.runs.csvfile import stream_table
 from grace.runs.folder import RunRecord
 from grace.runs.manifest import (
     QueryCounts,
@@ -79,12 +79,15 @@ def _published(settings: RunSettings) -> dict[str, JsonValue]:
 def query_counts(
     keys: Mapping[str, Iterable[QueryKey]], records: Mapping[QueryKey, Record]
 ) -> dict[str, QueryCounts]:
-    """Return the accounting of queries by probe."""
+    """Return the accounting of queries by probe, from the keys of each, given once."""
     counts = {}
     for probe, planned in keys.items():
-        ends = Counter(
-            records[key].status if key in records else "not_asked" for key in set(planned)
-        )
+        ends: Counter[str] = Counter()
+        for key in planned:
+            if is_answered(records, key):
+                ends["answered"] += 1
+            else:
+                ends["failed" if key in records else "not_asked"] += 1
         counts[probe] = QueryCounts(
             planned=ends.total(),
             answered=ends["answered"],
@@ -94,13 +97,12 @@ def query_counts(
     return counts
 
 
-def response_keys(plan: ResponsePlan) -> dict[str, list[QueryKey]]:
-    """Return the query keys of Experiment 1 by probe."""
-    keys: dict[str, list[QueryKey]] = {probe.name: [] for probe in plan.trials.study.dialogue}
-    for dialogue in plan.dialogues:
-        for query in dialogue.queries:
-            keys[query.probe.name].append(query.key)
-    return keys
+def response_keys(plan: ResponsePlan) -> dict[str, Sequence[QueryKey]]:
+    """Return the query keys of Experiment 1 by probe, each once."""
+    return {
+        probe.name: plan.turn_keys(position)
+        for position, probe in enumerate(plan.trials.study.dialogue)
+    }
 
 
 def score_keys(plan: ScorePlan) -> dict[str, list[QueryKey]]:
@@ -117,10 +119,9 @@ def score_keys(plan: ScorePlan) -> dict[str, list[QueryKey]]:
 def _response_report(
     cell: Cell, plan: ResponsePlan, records: Mapping[QueryKey, Record]
 ) -> StudyReport:
-    structured = read_table(cell.folder.table(plan.trials.study.key, "structured"))
-    outcomes = Counter(
-        status.partition(":")[0] for status in structured.column("extraction_status")
-    )
+    structured = stream_table(cell.folder.table(plan.trials.study.key, "structured"))
+    place = structured.header.index("extraction_status")
+    outcomes = Counter(row[place].partition(":")[0] for row in structured.rows)
     return StudyReport(
         rows=len(plan.rows),
         stimuli=plan.trials.stimuli(),
@@ -158,12 +159,20 @@ def _score_report(cell: Cell, plan: ScorePlan, records: Mapping[QueryKey, Record
 
 
 def _prompts_hash(keys: Iterable[QueryKey], records: Mapping[QueryKey, Record]) -> str:
-    hashes = {
-        str(records[key].value["prompt_sha256"])
-        for key in keys
-        if key in records and records[key].status == ANSWERED
-    }
-    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+    # As numbers of 32 bytes, by their first byte: there may be one for each of a million queries.
+    found = [bytearray() for _ in range(256)]
+    for key in keys:
+        if is_answered(records, key):
+            digest = bytes.fromhex(str(records[key].value["prompt_sha256"]))
+            found[digest[0]] += digest
+    whole = hashlib.sha256()
+    separator = b""
+    for held in found:
+        distinct = {bytes(held[start : start + 32]) for start in range(0, len(held), 32)}
+        for digest in sorted(distinct):
+            whole.update(separator + digest.hex().encode())
+            separator = b"\n"
+    return whole.hexdigest()
 
 
 def _warnings(

@@ -1,12 +1,14 @@
 """Finding a run's inputs again from its folder, to check or summarise it."""
 
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from grace.engine.plan import QueryKey, plan_responses, plan_scores
 from grace.errors import RunFolderError
 from grace.pipeline.closing import response_keys, score_keys
 from grace.pipeline.inputs import load_input, resolve_study
-from grace.runs.csvfile import csv_bytes, read_table
+from grace.runs.csvfile import csv_lines, stream_table
 from grace.runs.folder import RunFolder, RunRecord
 from grace.settings import RunSettings
 from grace.studies.study import Study
@@ -69,15 +71,16 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
 def _from_table(folder: RunFolder, study: Study, rows: int, sha256: str) -> TrialSet:
     kind = "raw_responses" if folder.experiment == "exp1" else "probabilities"
     path = folder.table(study.key, kind)
-    table = read_table(path)
+    table = stream_table(path)
     width = len(study.columns)
-    content = csv_bytes(table.header[:width], [row[:width] for row in table.rows[:rows]])
-    return replace(parse_trials(study, content, str(path)), sha256=sha256)
+    kept = (row[:width] for row in itertools.islice(table.rows, rows))
+    lines = csv_lines(table.header[:width], kept)
+    return replace(parse_trials(study, (line.encode() for line in lines), str(path)), sha256=sha256)
 
 
 def planned_keys(
     folder: RunFolder, trials: TrialSet, settings: RunSettings
-) -> dict[str, list[QueryKey]]:
+) -> Mapping[str, Sequence[QueryKey]]:
     """Return the keys of a run's queries by probe."""
     if folder.experiment == "exp2":
         return score_keys(plan_scores(trials, pmi=settings.pmi))

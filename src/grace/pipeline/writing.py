@@ -1,9 +1,10 @@
 """The stages of a cell that write: tables, summaries, checks, and the manifest last."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from grace.analysis.summary import summarise_probabilities, summarise_structured
 from grace.engine.journal import Record
@@ -14,10 +15,10 @@ from grace.extraction.result import Extraction, Outcome
 from grace.pipeline.asking import row_texts
 from grace.pipeline.cell import Cell
 from grace.pipeline.closing import manifest_of
-from grace.runs.csvfile import csv_bytes, read_table, write_bytes
+from grace.runs.csvfile import stream_table, write_lines, write_table, written_whole
 from grace.runs.folder import RunFolder, RunRecord
 from grace.runs.manifest import RunManifest, file_entry, read_manifest, write_manifest
-from grace.runs.score_table import score_table
+from grace.runs.score_table import ScoreTable
 from grace.runs.scored import score_all
 from grace.runs.tables import probability_table, response_table, structured_table
 from grace.runs.validate import validate_manifest, validate_tables
@@ -28,35 +29,39 @@ def write_response_tables(cell: Cell) -> None:
     """Write the raw response tables from the journal."""
     records = cell.records()
     for plan in cell.response_plans():
-        table = response_table(plan, records, cell.use.key)
         path = cell.folder.table(plan.trials.study.key, "raw_responses")
-        write_bytes(path, csv_bytes(table.header, table.rows))
+        write_table(path, response_table(plan, records, cell.use.key))
 
 
 def write_structured_tables(cell: Cell) -> None:
     """Write the structured tables and the error log of extraction."""
     records = cell.records()
-    log: list[str] = []
-    for plan in cell.response_plans():
-        key = plan.trials.study.key
-        extractions = extractions_of(cell, plan, records)
-        table = structured_table(plan, records, extractions, cell.use.key)
-        write_bytes(cell.folder.table(key, "structured"), csv_bytes(table.header, table.rows))
-        for number, (row, one) in enumerate(zip(plan.rows, extractions, strict=True), start=1):
-            if one.outcome is not Outcome.OK:
-                log.append(
-                    json.dumps(
-                        {
-                            "study": key,
-                            "row": row.trial.row,
-                            "replicate": row.replicate,
-                            "table_row": number,
-                            "extraction_status": one.status,
-                            "extraction_error": one.error,
-                        }
-                    )
-                )
-    write_bytes(cell.folder.extraction_log, "".join(f"{line}\n" for line in log).encode())
+    with written_whole(cell.folder.extraction_log) as log:
+        for plan in cell.response_plans():
+            key = plan.trials.study.key
+            extractions = _logged(plan, extractions_of(cell, plan, records), log)
+            table = structured_table(plan, records, extractions, cell.use.key)
+            write_table(cell.folder.table(key, "structured"), table)
+
+
+def _logged(
+    plan: ResponsePlan, extractions: Iterable[Extraction], log: IO[bytes]
+) -> Iterator[Extraction]:
+    """Pass on extractions, once, and write a line of the log for each that is not complete."""
+    for number, (row, one) in enumerate(zip(plan.rows, extractions, strict=True), start=1):
+        if one.outcome is not Outcome.OK:
+            line = json.dumps(
+                {
+                    "study": plan.trials.study.key,
+                    "row": row.trial.row,
+                    "replicate": row.replicate,
+                    "table_row": number,
+                    "extraction_status": one.status,
+                    "extraction_error": one.error,
+                }
+            )
+            log.write(f"{line}\n".encode())
+        yield one
 
 
 def write_probability_tables(cell: Cell) -> None:
@@ -65,10 +70,8 @@ def write_probability_tables(cell: Cell) -> None:
     for plan in cell.score_plans():
         key = plan.trials.study.key
         scored = score_all(plan, records)
-        wide = probability_table(plan, scored)
-        write_bytes(cell.folder.table(key, "probabilities"), csv_bytes(wide.header, wide.rows))
-        long = score_table(plan, scored)
-        write_bytes(cell.folder.table(key, "scores"), csv_bytes(long.header, long.rows))
+        write_table(cell.folder.table(key, "probabilities"), probability_table(plan, scored))
+        write_lines(cell.folder.table(key, "scores"), ScoreTable(plan, scored).lines())
 
 
 def write_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Path]:
@@ -77,14 +80,14 @@ def write_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Path]
     for trials in inputs:
         key = trials.study.key
         if folder.experiment == "exp1":
-            table = summarise_structured(trials, read_table(folder.table(key, "structured")))
+            table = summarise_structured(trials, stream_table(folder.table(key, "structured")))
         else:
             table = summarise_probabilities(
                 trials,
-                read_table(folder.table(key, "probabilities")),
-                read_table(folder.table(key, "scores")),
+                stream_table(folder.table(key, "probabilities")),
+                stream_table(folder.table(key, "scores")),
             )
-        write_bytes(folder.table(key, "summary"), csv_bytes(table.header, table.rows))
+        write_table(folder.table(key, "summary"), table)
         written.append(folder.table(key, "summary"))
     return written
 
@@ -125,8 +128,8 @@ def close(cell: Cell, record: RunRecord) -> RunManifest:
 
 def extractions_of(
     cell: Cell, plan: ResponsePlan, records: Mapping[QueryKey, Record]
-) -> tuple[Extraction, ...]:
-    """Return the extraction of every row of a plan."""
+) -> Iterator[Extraction]:
+    """Yield the extraction of every row of a plan."""
     choice = cell.extractor
     return extract_rows(
         plan.trials.study,

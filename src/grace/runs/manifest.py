@@ -240,8 +240,9 @@ def software_versions() -> dict[str, str]:
 
 def file_entry(path: Path) -> FileEntry:
     """Return a file's size and hash."""
-    content = path.read_bytes()
-    return FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+        return FileEntry(bytes=stream.tell(), sha256=digest.hexdigest())
 
 
 def write_manifest(folder: RunFolder, manifest: RunManifest) -> None:

@@ -6,12 +6,14 @@ measured is empty, and `not_measured` says why.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from grace.engine.plan import QueryKey, ScorePlan, ScoreQuery
-from grace.runs.csvfile import Table, number_text
-from grace.runs.scored import ScoredQuery
+from grace.engine.plan import QueryKey, ScorePlan
+from grace.runs.csvfile import Table, csv_cells, csv_lines, number_text
+from grace.runs.scored import MOST_KNOWN, ScoredQuery
 from grace.scoring.measures import per_character, per_token, pmi_dc
+from grace.studies.known import Known
+from grace.studies.streamed import Streamed
 
 OUTSIDE, PMI, END = "outside", "pmi", "end"
 """What `not_measured` may name: each stands for some columns, see `MEASURED_TOGETHER`."""
@@ -46,34 +48,74 @@ SCORE_HEADER = (
 )
 
 
+_Asked = tuple[str, QueryKey, QueryKey | None]
+"""A probe's name, its query, and the query after its premise."""
+
+
+class ScoreTable:
+    """
+    The long table of scores: one line for each row, probe and candidate.
+
+    It has many times as many lines as the input has rows, and few that differ in
+    more than how they begin: what distinct queries say is formatted once.
+
+    Args:
+        plan: The plan.
+
+        scored: What became of its queries.
+    """
+
+    def __init__(self, plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> None:
+        self._plan = plan
+        self._scored = scored
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Go through the lines, cell by cell."""
+        known = Known(self._cells, MOST_KNOWN)
+        for start, asked in self._starts():
+            for cells in known[asked]:
+                yield (*start, *cells)
+
+    def lines(self) -> Iterator[str]:
+        """Go through the lines as a CSV file has them, with their ends, the header first."""
+        yield from csv_lines(SCORE_HEADER, ())
+        known = Known(self._texts, MOST_KNOWN)
+        for start, asked in self._starts():
+            begun = csv_cells((*start, ""))
+            yield "".join([begun + line for line in known[asked]])
+
+    def _starts(self) -> Iterator[tuple[tuple[str, str], _Asked]]:
+        for row in self._plan.rows:
+            start = (str(row.trial.row), row.trial.stimulus_id)
+            for name, query in row.queries.items():
+                premise = row.premises.get(name)
+                yield start, (name, query.key, None if premise is None else premise.key)
+
+    def _cells(self, asked: _Asked) -> list[tuple[str, ...]]:
+        name, key, premise = asked
+        return _lines(self._scored[key], _premise(self._plan, name, premise, self._scored))
+
+    def _texts(self, asked: _Asked) -> list[str]:
+        return [csv_cells(cells) + "\n" for cells in self._cells(asked)]
+
+
 def score_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:
     """Return the long table of scores: one line for each row, probe and candidate."""
-    lines: dict[tuple[QueryKey, QueryKey | None], list[tuple[str, ...]]] = {}
-    rows = []
-    for row in plan.rows:
-        for name, query in row.queries.items():
-            premise = row.premises.get(name)
-            # Rows share stimuli: each distinct query is formatted once.
-            key = (query.key, None if premise is None else premise.key)
-            if key not in lines:
-                lines[key] = _lines(scored[query.key], _premise(plan, query, premise, scored))
-            start = (str(row.trial.row), row.trial.stimulus_id)
-            rows += [(*start, *line) for line in lines[key]]
-    return Table(SCORE_HEADER, tuple(rows))
+    return Table(SCORE_HEADER, Streamed(ScoreTable(plan, scored).rows))
 
 
 def _premise(
     plan: ScorePlan,
-    query: ScoreQuery,
-    premise: ScoreQuery | None,
+    probe: str,
+    premise: QueryKey | None,
     scored: Mapping[QueryKey, ScoredQuery],
 ) -> ScoredQuery | str:
     """Return the outcome after the premise, or why there is none."""
     if not plan.pmi:
         return "not asked (--pmi)"
     if premise is None:
-        return f"the study gives no premise for {query.probe.name}"
-    outcome = scored[premise.key]
+        return f"the study gives no premise for {probe}"
+    outcome = scored[premise]
     return outcome if outcome.distribution is not None else f"{outcome.status}: {outcome.error}"
 
 

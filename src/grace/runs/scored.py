@@ -19,6 +19,9 @@ from grace.scoring.measures import FirstToken, MeasuredForm, first_tokens, with_
 
 ANSWERED, FAILED, NOT_ASKED = "answered", "failed", "not_asked"
 
+MOST_KNOWN = 1024
+"""How many distinct distributions tables keep as text: rows mostly repeat fewer."""
+
 _OLDER = "the version of Grace that asked did not record it"
 
 

@@ -2,19 +2,22 @@
 Tables: what journals hold, fanned out to the user's rows.
 
 Pure: the same plan and records give the same bytes. A cell without a
-measurement is empty; `status` and `error` say why.
+measurement is empty; `status` and `error` say why. Rows are made when they are
+gone through, and not kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ResponseRow, ScorePlan
 from grace.extraction.result import Extraction
 from grace.runs.csvfile import Table, number_text
-from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED, ScoredQuery
+from grace.runs.scored import ANSWERED, FAILED, MOST_KNOWN, NOT_ASKED, ScoredQuery
 from grace.scoring.distribution import Distribution
+from grace.studies.known import Known
 from grace.studies.probes import CandidateProbe
+from grace.studies.streamed import Streamed
 from grace.studies.study import Measure, ProbabilityColumn, Study
 
 
@@ -69,22 +72,27 @@ def response_header(study: Study, header: Sequence[str]) -> tuple[str, ...]:
 def response_table(plan: ResponsePlan, records: Mapping[QueryKey, Record], model: str) -> Table:
     """Return the raw response table: all rows, in order, by replicate."""
     study = plan.trials.study
-    rows = []
-    for row in plan.rows:
-        responses = row_responses(row, records)
-        rows.append(
-            (
-                *row.trial.cells,
-                *(row.trial.variables[column.name] for column in study.derived_columns),
-                row.trial.stimulus_id,
-                model,
-                str(row.replicate),
-                *(responses.texts.get(probe.name, "") for probe in study.dialogue),
-                responses.status,
-                responses.error,
-            )
-        )
-    return Table(response_header(study, plan.trials.header), tuple(rows))
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for row in plan.rows:
+            yield _response_cells(study, row, row_responses(row, records), model)
+
+    return Table(response_header(study, plan.trials.header), Streamed(rows, len(plan.rows)))
+
+
+def _response_cells(
+    study: Study, row: ResponseRow, responses: Responses, model: str
+) -> tuple[str, ...]:
+    return (
+        *row.trial.cells,
+        *(row.trial.variables[column.name] for column in study.derived_columns),
+        row.trial.stimulus_id,
+        model,
+        str(row.replicate),
+        *(responses.texts.get(probe.name, "") for probe in study.dialogue),
+        responses.status,
+        responses.error,
+    )
 
 
 def structured_header(study: Study, header: Sequence[str]) -> tuple[str, ...]:
@@ -100,39 +108,55 @@ def structured_header(study: Study, header: Sequence[str]) -> tuple[str, ...]:
 def structured_table(
     plan: ResponsePlan,
     records: Mapping[QueryKey, Record],
-    extractions: Sequence[Extraction],
+    extractions: Iterable[Extraction],
     model: str,
 ) -> Table:
-    """Return the raw response table with the structured answers beside it."""
+    """
+    Return the raw response table with the structured answers beside it.
+
+    Args:
+        plan: The plan.
+
+        records: The journal's records.
+
+        extractions: Of each row of the plan; each pass through the table goes
+            through them once.
+
+        model: The model's key.
+    """
     study = plan.trials.study
     raw = response_table(plan, records, model)
-    rows = [
-        (
-            *cells,
-            *(_value_text(extraction.values[answer_field.name]) for answer_field in study.fields),
-            extraction.status,
-            extraction.error,
-        )
-        for cells, extraction in zip(raw.rows, extractions, strict=True)
-    ]
-    return Table(structured_header(study, plan.trials.header), tuple(rows))
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for cells, extraction in zip(raw.rows, extractions, strict=True):
+            yield (
+                *cells,
+                *(_value_text(extraction.values[one.name]) for one in study.fields),
+                extraction.status,
+                extraction.error,
+            )
+
+    return Table(structured_header(study, plan.trials.header), Streamed(rows, len(raw.rows)))
 
 
 def probability_table(plan: ScorePlan, scored: Mapping[QueryKey, ScoredQuery]) -> Table:
     """Return the wide probability table: the input's columns, then the study's."""
     study = plan.trials.study
-    # Rows share stimuli: each distinct query is formatted once.
-    cells = {key: _probability_cells(study, one) for key, one in scored.items()}
-    rows = []
-    for row in plan.rows:
-        values = {
-            name: text for query in row.queries.values() for name, text in cells[query.key].items()
-        }
-        rows.append(
-            (*row.trial.cells, *(values[column.name] for column in study.probability_columns))
-        )
-    header = (*plan.trials.header, *(column.name for column in study.probability_columns))
-    return Table(header, tuple(rows))
+    columns = [column.name for column in study.probability_columns]
+
+    def formatted(key: QueryKey) -> Mapping[str, str]:
+        return _probability_cells(study, scored[key])
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        # Rows share stimuli: what repeats is formatted once.
+        cells = Known(formatted, MOST_KNOWN)
+        for row in plan.rows:
+            values: dict[str, str] = {}
+            for query in row.queries.values():
+                values |= cells[query.key]
+            yield (*row.trial.cells, *[values[name] for name in columns])
+
+    return Table((*plan.trials.header, *columns), Streamed(rows, len(plan.rows)))
 
 
 def _probability_cells(study: Study, scored: ScoredQuery) -> dict[str, str]:

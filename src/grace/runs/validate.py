@@ -7,21 +7,21 @@ between tables and manifest.
 """
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 
 from grace.errors import RunFolderError
 from grace.extraction.result import Outcome
-from grace.runs.csvfile import Table, read_table
+from grace.runs.csvfile import Table, stream_table
 from grace.runs.folder import RunFolder
 from grace.runs.manifest import RunManifest, StudyReport, file_entry, read_manifest
 from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED
 from grace.runs.tables import response_header, structured_header
 from grace.runs.validate_scores import score_faults
-from grace.runs.validate_table import header_fault, row_faults
+from grace.runs.validate_table import MOST_FAULTS, header_fault, row_faults
 from grace.studies.study import AnswerField, Study
 from grace.studies.trials import TrialSet
 
-_MOST_FAULTS = 100
 _KINDS = {
     "exp1": ("raw_responses", "structured", "summary"),
     "exp2": ("probabilities", "scores", "summary"),
@@ -47,7 +47,7 @@ def validate_tables(folder: RunFolder, inputs: Sequence[TrialSet], replicates: i
                 if folder.experiment == "exp1"
                 else score_faults(folder, trials)
             )
-            faults += itertools.islice(found, _MOST_FAULTS)
+            faults += itertools.islice(found, MOST_FAULTS)
         except RunFolderError as error:
             faults.append(str(error))
     return faults
@@ -102,24 +102,22 @@ def _row_count_faults(folder: RunFolder, study: str, report: StudyReport) -> Ite
     path = folder.table(study, _KINDS[folder.experiment][0])
     if not path.is_file():
         return
-    table = read_table(path)
-    if len(table.rows) != report.rows:
-        yield f"{path}: has {len(table.rows)} rows; the manifest says {report.rows}"
+    table = stream_table(path)
+    rows = len(table.rows)
+    if rows != report.rows:
+        yield f"{path}: has {rows} rows; the manifest says {report.rows}"
     if folder.experiment == "exp2":
         path = folder.table(study, "scores")
         if not path.is_file():
             return
-        table = read_table(path)
+        table = stream_table(path)
     if "status" not in table.header:
         return
-    statuses = table.column("status")
+    place = table.header.index("status")
     if folder.experiment == "exp1":
-        complete = statuses.count(ANSWERED)
+        complete = sum(row[place] == ANSWERED for row in table.rows)
     else:
-        # A row of the input has many lines here; it is complete if all of them are answered.
-        lines = list(zip(table.column("row"), statuses, strict=True))
-        rows = {row for row, _ in lines}
-        complete = len(rows - {row for row, status in lines if status != ANSWERED})
+        complete = _complete_rows(table, table.header.index("row"), place)
     if complete != report.complete_rows:
         yield (
             f"{path}: {complete} rows are complete; the manifest says {report.complete_rows} of "
@@ -127,11 +125,30 @@ def _row_count_faults(folder: RunFolder, study: str, report: StudyReport) -> Ite
         )
 
 
+def _complete_rows(table: Table, number: int, status: int) -> int:
+    """
+    Count the rows of the input whose lines are all answered.
+
+    The lines of a row stand together.
+
+    Args:
+        table: A score table.
+
+        number: Where the number of the row stands in a line.
+
+        status: Where its status stands.
+    """
+    rows = itertools.groupby(table.rows, key=operator.itemgetter(number))
+    return sum(all([line[status] == ANSWERED for line in lines]) for _, lines in rows)
+
+
 def _response_faults(folder: RunFolder, trials: TrialSet, replicates: int) -> Iterator[str]:
     study = trials.study
     path = folder.table(study.key, "raw_responses")
-    raw = read_table(path)
+    raw = stream_table(path)
     if fault := header_fault(path, raw, response_header(study, trials.header)):
+        # A table that cannot be read is the greater fault: it is gone through.
+        _ = len(raw.rows)
         yield fault
         return
     yield from row_faults(path, raw, _expected_rows(folder, trials, replicates))
@@ -176,12 +193,14 @@ def _status_faults(study: Study, cells: Mapping[str, str]) -> Iterator[str]:
 def _structured_faults(folder: RunFolder, trials: TrialSet, raw: Table) -> Iterator[str]:
     study = trials.study
     path = folder.table(study.key, "structured")
-    structured = read_table(path)
+    structured = stream_table(path)
+    # Counted before anything is told: a table that cannot be read is the greater fault.
+    rows = len(structured.rows)
     if fault := header_fault(path, structured, structured_header(study, trials.header)):
         yield fault
         return
-    if len(structured.rows) != len(raw.rows):
-        yield f"{path}: has {len(structured.rows)} rows; the raw responses have {len(raw.rows)}"
+    if rows != len(raw.rows):
+        yield f"{path}: has {rows} rows; the raw responses have {len(raw.rows)}"
         return
     for number, (row, before) in enumerate(zip(structured.rows, raw.rows, strict=True), start=1):
         if row[: len(before)] != before:

@@ -2,21 +2,22 @@
 Checks of the tables of Experiment 2.
 
 The long table is held against the laws of probability, the wide table against
-the long one: every number of it is computed again.
+the long one: every number of it is computed again. Rows repeat stimuli: what was
+checked once is not checked again where the same cells come back.
 """
 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from grace.runs.csvfile import Table, read_table
+from grace.runs.csvfile import Table, stream_table
 from grace.runs.folder import RunFolder
 from grace.runs.score_table import SCORE_HEADER
 from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED
 from grace.runs.validate_measures import Line, measure_faults
-from grace.runs.validate_table import header_fault, row_faults
+from grace.runs.validate_table import MOST_FAULTS, RowFaults, header_fault, row_faults
 from grace.studies.probes import CandidateProbe
-from grace.studies.study import Measure, ProbabilityColumn
+from grace.studies.study import Measure, ProbabilityColumn, Study
 from grace.studies.trials import TrialSet
 
 # Tables hold 9 significant digits.
@@ -27,7 +28,11 @@ _JOINT = ("logprob", "probability", "coverage")
 _STATUS = SCORE_HEADER.index("status")
 _MEASURED = SCORE_HEADER[SCORE_HEADER.index("n_tokens") : _STATUS]
 
+# Of each probe; distributions of an input without repeated stimuli are forgotten again.
+_MOST_KNOWN = 512
+
 _Lines = Sequence[tuple[str, ...]]
+_Found = tuple[str, ...]
 
 
 def score_faults(folder: RunFolder, trials: TrialSet) -> Iterator[str]:
@@ -39,40 +44,104 @@ def score_faults(folder: RunFolder, trials: TrialSet) -> Iterator[str]:
     """
     study = trials.study
     wide_path = folder.table(study.key, "probabilities")
-    wide = read_table(wide_path)
+    wide = stream_table(wide_path)
     path = folder.table(study.key, "scores")
-    scores = read_table(path)
+    scores = stream_table(path)
     columns = (*trials.header, *(column.name for column in study.probability_columns))
     faults = [header_fault(wide_path, wide, columns), header_fault(path, scores, SCORE_HEADER)]
-    yield from (fault for fault in faults if fault)
     if any(faults):
+        # A table that cannot be read is the greater fault: both are gone through.
+        _ = len(wide.rows), len(scores.rows)
+        yield from (fault for fault in faults if fault)
         return
-    moved = [
-        *row_faults(wide_path, wide, (trial.cells for trial in trials.trials)),
-        *row_faults(path, scores, _expected_lines(trials)),
-    ]
-    yield from moved
-    if moved:
-        return
-    groups = _groups(trials, scores)
-    # Rows repeat stimuli: each distinct distribution is checked once.
-    known: dict[tuple[tuple[str, ...], ...], list[str]] = {}
-    for (row, name), lines in groups.items():
-        probe = study.candidate_probe(name)
-        content = tuple(line[2:] for line in lines)
-        if content not in known:
-            named = [dict(zip(SCORE_HEADER, line, strict=True)) for line in lines]
-            known[content] = list(_group_faults(probe, named))
-        found = known[content]
-        yield from (f"{path}, row {row}, {name}: {fault}" for fault in found)
+    moved = list(row_faults(wide_path, wide, (trial.cells for trial in trials.trials)))
+    found: list[str] = []
+    lines = RowFaults(path, SCORE_HEADER)
+    if not moved:
+        for fault in _content_faults(folder, trials, (wide, scores), lines):
+            if len(found) < MOST_FAULTS:
+                found.append(fault)
+    if moved or lines.any:
+        found = [*moved, *row_faults(path, scores, _expected_lines(trials))]
+    yield from found
+
+
+def _content_faults(
+    folder: RunFolder, trials: TrialSet, tables: tuple[Table, Table], lines: RowFaults
+) -> Iterator[str]:
+    """
+    Yield the faults of the cells that were not known beforehand.
+
+    Args:
+        folder: The run's folder.
+
+        trials: The trials.
+
+        tables: The wide and the long table.
+
+        lines: Compares the lines of the long table with those expected. Where
+            one is wrong, all is: what follows is not looked at.
+    """
+    study = trials.study
+    wide, scores = tables
+    wide_path, path = folder.table(study.key, "probabilities"), folder.table(study.key, "scores")
+    probes = [_CheckedProbe(study, probe, len(trials.header)) for probe in study.candidate_probes]
+    left = iter(scores.rows)
+    for trial, row in zip(trials.trials, wide.rows, strict=True):
+        for one in probes:
+            group = list(itertools.islice(left, len(one.labels)))
+            for line, label in itertools.zip_longest(group, one.labels):
+                lines.compare(line, (str(trial.row), trial.stimulus_id, one.name, label))
+            if lines.any:
+                return
+            of_scores, of_cells = one.faults(group, row)
+            yield from (f"{path}, row {trial.row}, {one.name}: {fault}" for fault in of_scores)
+            yield from (f"{wide_path}, row {trial.row}: {fault}" for fault in of_cells)
+    for line in left:
+        lines.compare(line, None)
+
+
+class _CheckedProbe:
+    """
+    Checks the distributions of one probe, each distinct one once.
+
+    Args:
+        study: The study.
+
+        probe: The probe.
+
+        before: How many columns of the wide table come before those of the probes.
+    """
+
+    def __init__(self, study: Study, probe: CandidateProbe, before: int) -> None:
+        self.name = probe.name
+        self.labels = probe.labels
+        self._probe = probe
+        columns = enumerate(study.probability_columns, start=before)
+        self._columns = {place: one for place, one in columns if one.probe == probe.name}
+        self._known: dict[tuple[tuple[str, ...], ...], tuple[_Found, _Found]] = {}
+
+    def faults(self, lines: _Lines, row: Sequence[str]) -> tuple[_Found, _Found]:
+        """Return the faults of a distribution's lines, or those of its cells in the wide table."""
+        cells = tuple([row[place] for place in self._columns])
+        content = (*[line[2:] for line in lines], cells)
+        found = self._known.get(content)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[content] = self._check(lines, cells)
+        return found
+
+    def _check(self, lines: _Lines, cells: Sequence[str]) -> tuple[_Found, _Found]:
+        named = [dict(zip(SCORE_HEADER, line, strict=True)) for line in lines]
+        found = tuple(_group_faults(self._probe, named))
         if found:
-            continue
-        cells = dict(zip(wide.header, wide.rows[row - 1], strict=True))
-        for column in study.probability_columns:
-            if column.probe == name:
-                fault = _cell_fault(column, probe, cells[column.name], lines)
-                if fault:
-                    yield f"{wide_path}, row {row}: {column.name} {fault}"
+            return found, ()
+        wrong = (
+            (column, _cell_fault(column, self._probe, cell, lines))
+            for column, cell in zip(self._columns.values(), cells, strict=True)
+        )
+        return (), tuple(f"{column.name} {fault}" for column, fault in wrong if fault)
 
 
 def _expected_lines(trials: TrialSet) -> Iterator[tuple[str, ...]]:
@@ -80,15 +149,6 @@ def _expected_lines(trials: TrialSet) -> Iterator[tuple[str, ...]]:
         for probe in trials.study.candidate_probes:
             for label in probe.labels:
                 yield str(trial.row), trial.stimulus_id, probe.name, label
-
-
-def _groups(trials: TrialSet, scores: Table) -> dict[tuple[int, str], _Lines]:
-    left = iter(scores.rows)
-    return {
-        (trial.row, probe.name): list(itertools.islice(left, len(probe.answers)))
-        for trial in trials.trials
-        for probe in trials.study.candidate_probes
-    }
 
 
 def _group_faults(probe: CandidateProbe, lines: Sequence[Line]) -> Iterator[str]:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from grace.runs.csvfile import Table
 
+MOST_FAULTS = 100
+"""Faults of one table that are told."""
+
 _SHOWN = 60
 
 
@@ -31,18 +34,55 @@ def row_faults(path: Path, table: Table, expected: Iterable[Sequence[str]]) -> I
 
         expected: The first cells of every row, in order.
     """
-    wanted = list(expected)
-    if len(table.rows) != len(wanted):
-        yield f"{path}: has {len(table.rows)} rows; expected {len(wanted)}"
-    for number, (row, cells) in enumerate(zip(table.rows, wanted, strict=False), start=1):
-        different = (
+    found = RowFaults(path, table.header)
+    for row, cells in itertools.zip_longest(table.rows, expected):
+        found.compare(row, cells)
+    yield from found.faults()
+
+
+class RowFaults:
+    """
+    Compares rows with what they should begin with, one after another.
+
+    Args:
+        path: The table's file.
+
+        header: Its columns.
+    """
+
+    def __init__(self, path: Path, header: Sequence[str]) -> None:
+        self._path = path
+        self._header = header
+        self._rows = 0
+        self._expected = 0
+        self._faults: list[str] = []
+
+    def compare(self, row: Sequence[str] | None, cells: Sequence[str] | None) -> None:
+        """Look at the next row; None where the table, or what is expected of it, has ended."""
+        self._rows += row is not None
+        self._expected += cells is not None
+        if row is None or cells is None or len(self._faults) >= MOST_FAULTS:
+            return
+        if tuple(row[: len(cells)]) == tuple(cells[: len(row)]):
+            return
+        # One cell tells enough: in a row out of place, all of them differ.
+        name, text, right = next(
             (name, text, right)
-            for name, text, right in zip(table.header, row, cells, strict=False)
+            for name, text, right in zip(self._header, row, cells, strict=False)
             if text != right
         )
-        # One cell tells enough: in a row out of place, all of them differ.
-        for name, text, right in itertools.islice(different, 1):
-            yield (
-                f"{path}, row {number}: {name} is {text[:_SHOWN]!r}; expected {right[:_SHOWN]!r} "
-                "(was the cell changed, or the row moved?)"
-            )
+        self._faults.append(
+            f"{self._path}, row {self._rows}: {name} is {text[:_SHOWN]!r}; expected "
+            f"{right[:_SHOWN]!r} (was the cell changed, or the row moved?)"
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether a row was wrong so far."""
+        return bool(self._faults) or self._rows != self._expected
+
+    def faults(self) -> Iterator[str]:
+        """Yield what was found, once all rows were compared: the first of very many."""
+        if self._rows != self._expected:
+            yield f"{self._path}: has {self._rows} rows; expected {self._expected}"
+        yield from self._faults

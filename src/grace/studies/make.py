@@ -14,12 +14,12 @@ beginning of a larger one, on every platform and every version of Python.
 
 import csv
 import hashlib
-import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, TypeVar
@@ -93,6 +93,10 @@ def make_rows(study_key: str, rows: int, seed: int) -> list[dict[str, str]]:
     Raises:
         UsageError: There is no such study, or not that many rows can be made.
     """
+    return list(_trials(study_key, rows, seed))
+
+
+def _trials(study_key: str, rows: int, seed: int) -> Iterator[dict[str, str]]:
     make = _MAKERS.get(study_key)
     if make is None:
         raise UsageError(
@@ -101,8 +105,7 @@ def make_rows(study_key: str, rows: int, seed: int) -> list[dict[str, str]]:
         )
     if not 1 <= rows <= MAX_ROWS:
         raise UsageError(f"rows is {rows}; expected a number from 1 to {MAX_ROWS:,}")
-    trials = make(f"{study_key}/{seed}")
-    return [next(trials) for _ in range(rows)]
+    return islice(make(f"{study_key}/{seed}"), rows)
 
 
 def write_trials(path: Path, study_key: str, rows: int, seed: int, *, force: bool = False) -> None:
@@ -125,16 +128,19 @@ def write_trials(path: Path, study_key: str, rows: int, seed: int, *, force: boo
     """
     if path.exists() and not force:
         raise UsageError(f"{path}: exists already; name another file, or replace it with --force")
-    made = make_rows(study_key, rows, seed)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(made[0]), quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(made)
+    trials = _trials(study_key, rows, seed)
+    first = next(trials)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.DictWriter(
+                    stream, list(first), quoting=csv.QUOTE_MINIMAL, lineterminator="\n"
+                )
+                writer.writeheader()
+                writer.writerow(first)
+                writer.writerows(trials)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -242,7 +242,8 @@ class Study:
             design, for summaries.
 
         derive: Computes further template variables from a row's values (by
-            canonical column name). Raises `VariableFault` if it cannot.
+            canonical column name) in `material_columns`. Raises `VariableFault`
+            if it cannot.
 
         derived_columns: Variables that are written to response tables, after
             the input columns.
@@ -287,6 +288,15 @@ class Study:
     coherence: Coherence | None = None
     agreements: tuple[Agreement, ...] = ()
     headlines: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def material_columns(self) -> frozenset[str]:
+        """
+        The columns that variables are derived from: the stimulus, and conditions.
+
+        Rows that agree in them differ in nothing that Grace computes from a row.
+        """
+        return frozenset((*self.stimulus_columns, *self.conditions))
 
     def response_column(self, probe: ResponseProbe) -> str:
         """Return the column that holds a probe's response."""

@@ -3,51 +3,36 @@ Trials: the rows of an input file, checked all at once and kept byte for byte.
 
 Reading reports every fault of a file in one error, before anything is sent.
 Nothing is repaired: cells, spelling of headers and row order stay as they are.
+
+Rows are not kept in memory. They are read again from a private copy of the file
+each time they are gone through; what many rows share is made once.
 """
 
 import csv
-import hashlib
-import io
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NewType
 
 from grace.errors import InputFaults, UsageError
-from grace.studies.study import Column, Study, VariableFault
+from grace.studies.copies import InputCopy, blocks_from, blocks_of
+from grace.studies.input_rows import (
+    MAX_CELL_CHARACTERS,
+    InputRows,
+    StimulusId,
+    Trial,
+    cells_up_to,
+)
+from grace.studies.streamed import Streamed
+from grace.studies.study import Study
 
-StimulusId = NewType("StimulusId", str)
+__all__ = ["MAX_FAULTS_SHOWN", "StimulusId", "Trial", "TrialSet", "load_trials", "parse_trials"]
 
 MAX_FAULTS_SHOWN = 100
-_MAX_CELL_CHARACTERS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """
-    One row of the input.
-
-    Attributes:
-        row: Position in the input, from 1; the header is not counted.
-
-        cells: The row's cells as they stand in the input, in its order.
-
-        variables: Values by canonical column name, and what the study derives
-            from them: what templates, conditions and exclusions see.
-
-        stimulus_id: The same for all rows that put the same material before a
-            model.
-    """
-
-    row: int
-    cells: tuple[str, ...]
-    variables: Mapping[str, str]
-    stimulus_id: StimulusId
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialSet:
     """
     All trials of one study's input.
@@ -59,7 +44,7 @@ class TrialSet:
 
         header: Column names as spelled in the input.
 
-        trials: In input order.
+        trials: In input order. Those of a file are read again in each pass.
 
         sha256: Hash of the file's bytes.
     """
@@ -67,7 +52,7 @@ class TrialSet:
     study: Study
     source: str
     header: tuple[str, ...]
-    trials: tuple[Trial, ...]
+    trials: Sequence[Trial]
     sha256: str
 
     def limited(self, limit: int | None) -> "TrialSet":
@@ -76,8 +61,17 @@ class TrialSet:
             return self
         return TrialSet(self.study, self.source, self.header, self.trials[:limit], self.sha256)
 
+    def replicates(self) -> Iterator[Trial]:
+        """Go through the trials over and over, once for each replicate, without an end."""
+        while True:
+            yield from self.trials
+
     def stimuli(self) -> int:
         """Count distinct stimuli."""
+        return self._stimuli
+
+    @cached_property
+    def _stimuli(self) -> int:
         return len({trial.stimulus_id for trial in self.trials})
 
 
@@ -96,7 +90,8 @@ def load_trials(study: Study, path: Path) -> TrialSet:
         InputFaults: The file has faults; all of them are named.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            return parse_trials(study, blocks_from(stream), str(path))
     except FileNotFoundError as error:
         raise UsageError(
             f"{path}: no such file; give the CSV of {study.key} as --input {study.key}=PATH"
@@ -105,89 +100,69 @@ def load_trials(study: Study, path: Path) -> TrialSet:
         raise UsageError(f"{path}: is a folder; expected a CSV file") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse_trials(study, content, str(path))
 
 
-def parse_trials(study: Study, content: bytes, source: str) -> TrialSet:
+def parse_trials(study: Study, content: bytes | Iterable[bytes], source: str) -> TrialSet:
     """
-    Check the bytes of a CSV file and return its trials.
+    Check the bytes of a CSV file, whole or in portions, and return its trials.
 
     Raises:
         InputFaults: The content has faults; all of them are named.
+
+        UsageError: There is no room for a copy of it.
     """
-    table = _read_table(content, source)
-    header, rows = tuple(table[0]), table[1:]
-    names = _canonical_names(study, header, source)
-    if not rows:
+    blocks = blocks_of(content) if isinstance(content, bytes) else content
+    copy = InputCopy(blocks, source)
+    reader = csv.reader(copy.text(), strict=True)
+    # csv returns [] for a blank line; it holds no cell, so it is not a row.
+    lines = (row for row in reader if row)
+    with cells_up_to(MAX_CELL_CHARACTERS):
+        try:
+            header = tuple(next(lines, ()))
+            if not header:
+                raise InputFaults(source, [f"{source}: is empty; expected a header line and rows"])
+            names, unfit = _canonical_names(study, header, source)
+            rows = InputRows(study, header, names, copy)
+            found = _Faults()
+            number = 0
+            for number, cells in enumerate(lines, start=1):
+                if not unfit:
+                    found.add(f"{source}, row {number}: {fault}" for fault in rows.faults(cells))
+        except csv.Error as error:
+            raise InputFaults(
+                source, [f"{source}, line {reader.line_num}: not valid CSV: {error}"]
+            ) from error
+    if unfit:
+        raise InputFaults(source, unfit)
+    if not number:
         raise InputFaults(source, ["has a header but no rows; expected at least one trial"])
-    faults: list[str] = []
-    trials: list[Trial] = []
-    for number, cells in enumerate(rows, start=1):
-        if len(cells) != len(header):
-            faults.append(
-                f"{source}, row {number}: has {len(cells)} cells; expected {len(header)}, as in "
-                "the header (is a comma or a quotation mark missing?)"
-            )
-            continue
-        values = dict(zip(names, cells, strict=True))
-        spelled = dict(zip(names, header, strict=True))
-        problems = _row_problems(study.columns, values)
-        derived: Mapping[str, str] = {}
-        if not problems:
-            try:
-                derived = study.derive(values)
-            except VariableFault as fault:
-                problems = [(fault.column, fault.problem)]
-        faults += [
-            f"{source}, row {number}: {spelled[column]} {problem}" for column, problem in problems
-        ]
-        trials.append(
-            Trial(
-                row=number,
-                cells=tuple(cells),
-                variables={**values, **derived},
-                stimulus_id=_stimulus_id(study, values),
-            )
-        )
-    if faults:
-        raise InputFaults(source, _shortened(faults))
-    return TrialSet(study, source, header, tuple(trials), hashlib.sha256(content).hexdigest())
+    if found.count:
+        raise InputFaults(source, found.shown())
+    return TrialSet(study, source, header, Streamed(rows.trials, number), copy.sha256)
 
 
-def _read_table(content: bytes, source: str) -> list[list[str]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputFaults(
-            source,
-            [
-                f"{source}, line {line}: byte {content[error.start]:#04x} is not UTF-8; "
-                "save the file as 'CSV UTF-8'"
-            ],
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputFaults(
-            source, [f"{source}, line {line}: holds a NUL character; expected text (is it UTF-16?)"]
-        )
-    # The limit is global to the csv module and its default, 128 KiB, is below ours.
-    csv.field_size_limit(_MAX_CELL_CHARACTERS)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    table: list[list[str]] = []
-    try:
-        # csv returns [] for a blank line; it holds no cell, so it is not a row.
-        table += [row for row in reader if row]
-    except csv.Error as error:
-        raise InputFaults(
-            source, [f"{source}, line {reader.line_num}: not valid CSV: {error}"]
-        ) from error
-    if not table:
-        raise InputFaults(source, [f"{source}: is empty; expected a header line and rows"])
-    return table
+class _Faults:
+    """The first faults of a file, and how many there are."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, faults: Iterable[str]) -> None:
+        for fault in faults:
+            self.count += 1
+            if self.count <= MAX_FAULTS_SHOWN:
+                self._first.append(fault)
+
+    def shown(self) -> list[str]:
+        hidden = self.count - len(self._first)
+        return [*self._first, f"... and {hidden} more faults"] if hidden else self._first
 
 
-def _canonical_names(study: Study, header: tuple[str, ...], source: str) -> tuple[str, ...]:
+def _canonical_names(
+    study: Study, header: tuple[str, ...], source: str
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the columns' names in Grace, and what is wrong with the header."""
     known = {
         spelling: column.name
         for column in study.columns
@@ -214,25 +189,4 @@ def _canonical_names(study: Study, header: tuple[str, ...], source: str) -> tupl
                 f"{source}, header: column {column.name!r}{also} is missing; add it: "
                 f"{column.description}"
             )
-    if faults:
-        raise InputFaults(source, faults)
-    return names
-
-
-def _row_problems(columns: Iterable[Column], values: Mapping[str, str]) -> list[tuple[str, str]]:
-    problems = ((column.name, column.fault(values[column.name])) for column in columns)
-    return [(name, problem) for name, problem in problems if problem is not None]
-
-
-def _stimulus_id(study: Study, values: Mapping[str, str]) -> StimulusId:
-    content = [values[name] for name in study.stimulus_columns]
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    # The leading letter keeps spreadsheets from reading an id such as 12e4 as a number.
-    return StimulusId(f"s{digest[:12]}")
-
-
-def _shortened(faults: list[str]) -> list[str]:
-    if len(faults) <= MAX_FAULTS_SHOWN:
-        return faults
-    hidden = len(faults) - MAX_FAULTS_SHOWN
-    return [*faults[:MAX_FAULTS_SHOWN], f"... and {hidden} more faults"]
+    return names, faults
