@@ -6,6 +6,7 @@ command line, so that tests can kill a command many times. Run as a script, this
 file is that process; it speaks JSON lines.
 """
 
+import fnmatch
 import json
 import os
 import resource
@@ -75,12 +76,27 @@ class Forker:
         *,
         environment: Mapping[str, str] | None = None,
         largest_file: int | None = None,
+        dies_of_full_disk: bool = False,
+        dies_before: tuple[str, str] | None = None,
     ) -> Command:
         """
         Start `grace ARGUMENTS`.
 
-        *largest_file* bounds the size of every file that it writes: a write
-        beyond it fails as on a full disk.
+        Args:
+            arguments: The command line.
+
+            log: Takes what it prints.
+
+            environment: Variables on top of this process's own.
+
+            largest_file: Bounds the size of every file that it writes: a write
+                beyond it fails as on a full disk.
+
+            dies_of_full_disk: Such a write kills it instead, in the middle of
+                what it writes.
+
+            dies_before: An audit event of Python (`open`, `os.rename`, `os.mkdir`)
+                and a pattern of file names: SIGKILL comes right before the first.
         """
         reply = self.call(
             {
@@ -91,6 +107,8 @@ class Forker:
                     **(environment or {}),
                 },
                 "largest_file": largest_file,
+                "dies_of_full_disk": dies_of_full_disk,
+                "dies_before": dies_before,
             }
         )
         return Command(int(reply["pid"]), log, self)
@@ -140,6 +158,11 @@ def _fork(request: Mapping[str, Any]) -> int:
         if request["largest_file"] is not None:
             limit = request["largest_file"]
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        if request["dies_of_full_disk"]:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        if request["dies_before"] is not None:
+            _die_before(*request["dies_before"])
         from grace.cli.main import invoke
 
         code = invoke(request["start"])
@@ -150,6 +173,16 @@ def _fork(request: Mapping[str, Any]) -> int:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _die_before(event: str, pattern: str) -> None:
+    def watch(happens: str, arguments: tuple[Any, ...]) -> None:
+        if happens == event and isinstance(arguments[0], str | os.PathLike):
+            path = os.fspath(arguments[0])
+            if isinstance(path, str) and fnmatch.fnmatch(os.path.basename(path), pattern):  # noqa: PTH119
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
 
 
 def _wait(pid: int, seconds: float) -> int | None:
