@@ -15,7 +15,7 @@ import stamina
 from pydantic import JsonValue
 
 from grace.engine.events import RunHook, StageCounts
-from grace.engine.journal import JournalWriter, Record
+from grace.engine.journal import JournalWriter, Record, is_answered
 from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
 from grace.errors import InferenceError, ScoringError, ServerUnavailable
@@ -73,7 +73,10 @@ class Asker:
 
         remember: Whether answers are kept in memory, because later turns need
             them or a query may be asked for twice. Otherwise memory stays the
-            same, however many queries there are.
+            same, however many queries there are. Those of earlier processes
+            are read when they are needed.
+
+        retry_failed: Whether what failed for good is asked again, too.
     """
 
     def __init__(
@@ -89,18 +92,22 @@ class Asker:
         give_up_after: int = 8,
         *,
         remember: bool = True,
+        retry_failed: bool = False,
     ) -> None:
         self.name = name
         self.stage = stage
         keys = frozenset(planned)
-        held = {key: finished[key] for key in keys if key in finished}
-        self.records = {
-            key: record for key, record in held.items() if record.error_type != TRANSIENT
-        }
+        # A long run's answers would not fit into memory: of those, only the keys are held.
+        self._finished = finished
+        self._before = {key for key in keys if key in finished and is_answered(finished, key)}
+        self.records: dict[QueryKey, Record] = {}
+        for key in () if retry_failed else keys - self._before:
+            if key in finished and finished[key].error_type != TRANSIENT:
+                self.records[key] = finished[key]
         self._remember = remember
         self._planned = len(keys)
-        self._answered = sum(record.status == "answered" for record in self.records.values())
-        self._failed = len(self.records) - self._answered
+        self._answered = len(self._before)
+        self._failed = len(self.records)
         self._writer = writer
         self._hook = hook
         self._policy = policy
@@ -119,7 +126,7 @@ class Asker:
 
     def is_finished(self, key: QueryKey) -> bool:
         """Whether a query has its answer, or has failed for good."""
-        return key in self.records
+        return key in self._before or key in self.records
 
     async def ask(self, key: QueryKey, probe: str, call: _Call) -> Record:
         """
@@ -138,7 +145,7 @@ class Asker:
         """
         # Dialogues may share their first turns: the second one waits for the first one's answer.
         async with self._in_flight.setdefault(key, asyncio.Lock()):
-            record = self.records.get(key)
+            record = self._finished[key] if key in self._before else self.records.get(key)
             if record is None:
                 record = await self._ask_now(key, probe, call)
                 if self._remember:

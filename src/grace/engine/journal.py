@@ -30,6 +30,7 @@ __all__ = [
     "JournalState",
     "JournalWriter",
     "Record",
+    "is_answered",
     "read_journal",
 ]
 
@@ -75,6 +76,10 @@ class JournalRecords(Mapping[QueryKey, Record]):
     def __contains__(self, key: object) -> bool:
         """Whether a query ended."""
         return key in self._places
+
+    def answered(self, key: QueryKey) -> bool:
+        """Whether a query ended with an answer; reads nothing."""
+        return bool(self._places[key] & 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,13 @@ class JournalReader:
                     self._places[record.key] = place << 1 | (record.status == "answered")
                 self._ends[file] += len(line)
                 self._lines[file] += 1
+
+
+def is_answered(records: Mapping[QueryKey, Record], key: QueryKey) -> bool:
+    """Whether a query that ended has an answer; does not read it from a journal."""
+    if isinstance(records, JournalRecords):
+        return records.answered(key)
+    return records[key].status == "answered"
 
 
 def read_journal(folder: Path) -> JournalState:

@@ -259,8 +259,6 @@ async def _asking(
     forecast: Callable[[Asker, int], Forecast] | None = None,
 ) -> AsyncIterator[Asker]:
     records = cell.records()
-    if cell.settings.retry_failed:
-        records = {key: record for key, record in records.items() if record.status == ANSWERED}
     started = time.monotonic()
     pace = Pace(
         connection.concurrency,
@@ -280,6 +278,7 @@ async def _asking(
             pace,
             # Turns of a dialogue need the answers to those before them.
             remember=stage is Stage.RESPOND,
+            retry_failed=cell.settings.retry_failed,
         )
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)
