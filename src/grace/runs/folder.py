@@ -5,8 +5,6 @@ Run folders: `{out}/{experiment}/{model}/{timestamp}/` and what lies in them.
 `manifest.json` last: a folder that has both is closed.
 """
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from grace.errors import RunFolderError, RunLocked, UsageError
+from grace.errors import RunFolderError, UsageError
 from grace.runs.csvfile import write_bytes
 from grace.runs.identity import RunIdentity
+from grace.runs.lock import locked
 from grace.settings import RunSettings
 
 TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -141,22 +140,11 @@ class RunFolder:
 
         Raises:
             RunLocked: Another process works on this run.
+
+            RunFolderError: It cannot be locked here.
         """
-        try:
-            descriptor = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunFolderError(f"{self.path}: cannot be locked: {error.strerror}") from error
-        try:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunLocked(
-                    f"{self.path}: another process is working on this run; wait for it, or give "
-                    "another --out"
-                ) from error
+        with locked(self.path / "run.lock"):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def check_timestamp(text: str) -> str:
