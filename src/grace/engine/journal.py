@@ -228,7 +228,7 @@ class JournalWriter:
         Write one record; it survives a kill once this returns.
 
         Raises:
-            RunFolderError: The disk is full or gone.
+            RunFolderError: The disk is full, or the file is gone.
         """
         if self._file is None:
             raise RunFolderError(f"{self._path}: the journal is not open")
@@ -237,6 +237,7 @@ class JournalWriter:
             self._file.write(line)
             self._file.flush()
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
+                self._check_place(self._file)
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
         except OSError as error:
@@ -244,6 +245,18 @@ class JournalWriter:
                 f"{self._path}: cannot be written: {error.strerror}; what was finished is kept: "
                 "make room and give the same command again"
             ) from error
+
+    def _check_place(self, stream: IO[bytes]) -> None:
+        # A file that was deleted can be written on and on, and nobody will ever read it.
+        try:
+            there = os.path.samestat(self._path.stat(), os.fstat(stream.fileno()))
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise RunFolderError(
+                f"{self._path}: is gone: the run folder was deleted or moved while the run wrote "
+                "to it. If it was moved, continue it where it is, with: grace resume FOLDER"
+            )
 
     def __exit__(
         self,
@@ -258,9 +271,11 @@ class JournalWriter:
             with self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
+                if error is None:
+                    self._check_place(self._file)
                 empty = self._file.tell() == 0
             if empty:
-                self._path.unlink()
+                self._path.unlink(missing_ok=True)
         except OSError as failure:
             if error is None:
                 raise RunFolderError(

@@ -8,7 +8,6 @@ continued; one that is complete is not asked twice.
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -35,7 +34,7 @@ from grace.pipeline.writing import (
     write_structured_tables,
     write_summaries,
 )
-from grace.runs.folder import RunFolder, check_timestamp, new_timestamp, runs_of_cell
+from grace.runs.folder import RunFolder, check_timestamp, runs_of_cell, timestamp_after
 from grace.runs.identity import identity_differences
 from grace.runs.manifest import RunManifest, read_manifest
 from grace.settings import RunSettings
@@ -340,7 +339,7 @@ def _timestamp(settings: RunSettings, cells: list[Cell]) -> str:
     existing = [_runs(settings.out, cell) for cell in cells]
     stamps = [folder.timestamp for folders in existing for folder in folders]
     if settings.new or not stamps:
-        return _free_timestamp(stamps)
+        return timestamp_after(stamps)
     latest = max(stamps)
     here = [
         (cell, folder)
@@ -351,19 +350,11 @@ def _timestamp(settings: RunSettings, cells: list[Cell]) -> str:
     unfinished = any(not folder.closed for _, folder in here)
     if unfinished or not any(_differences(cell, folder) for cell, folder in here):
         return latest
-    return _free_timestamp(stamps)
+    return timestamp_after(stamps)
 
 
 def _runs(out: Path, cell: Cell) -> list[RunFolder]:
     return runs_of_cell(out, cell.experiment, cell.use.key)
-
-
-def _free_timestamp(taken: list[str]) -> str:
-    # Two runs begun within a second must not share a folder.
-    moment = datetime.now(UTC)
-    while new_timestamp(moment) in taken:
-        moment += timedelta(seconds=1)
-    return new_timestamp(moment)
 
 
 def _differences(cell: Cell, folder: RunFolder) -> list[str]:

@@ -4,6 +4,7 @@ CSV files as Grace writes them: UTF-8, LF, minimal quoting, whole or not at all.
 A file appears under its name only when it is complete and on the disk.
 """
 
+import contextlib
 import csv
 import io
 import os
@@ -63,7 +64,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        # Where nothing can be written, nothing can be removed.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
 
 

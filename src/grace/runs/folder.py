@@ -6,9 +6,9 @@ Run folders: `{out}/{experiment}/{model}/{timestamp}/` and what lies in them.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,7 @@ from grace.settings import RunSettings
 
 TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
+_LAST_MOMENT = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=1)
 
 
 class RunRecord(BaseModel):
@@ -162,6 +163,30 @@ def check_timestamp(text: str) -> str:
 def new_timestamp(now: datetime | None = None) -> str:
     """Return the timestamp of now, in UTC."""
     return (now or datetime.now(UTC)).strftime(TIMESTAMP_FORMAT)
+
+
+def timestamp_after(taken: Iterable[str], now: datetime | None = None) -> str:
+    """
+    Return the timestamp of now, or one after all that are taken.
+
+    The run that was begun last is the one that goes on, and names say the order:
+    also within a second, and after a clock was set back.
+    """
+    moment = now or datetime.now(UTC)
+    known = sorted(filter(None, map(_moment, taken)))
+    # Beyond the calendar's end there is no later name: such a folder is left out.
+    while known and known[-1] >= _LAST_MOMENT:
+        known.pop()
+    if known and new_timestamp(known[-1]) >= new_timestamp(moment):
+        moment = known[-1] + timedelta(seconds=1)
+    return new_timestamp(moment)
+
+
+def _moment(timestamp: str) -> datetime | None:
+    try:
+        return datetime.strptime(timestamp, TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def runs_of_cell(out: Path, experiment: str, model: str) -> list[RunFolder]:
