@@ -172,7 +172,8 @@ def _fork(request: Mapping[str, Any]) -> int:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         if request["dies_before"] is not None:
-            _watch(*request["dies_before"], lambda: os.kill(os.getpid(), signal.SIGKILL))
+            event, pattern = request["dies_before"]
+            _watch(event, pattern, lambda: os.kill(os.getpid(), signal.SIGKILL))
         if request["runs_before"] is not None:
             event, pattern, command = request["runs_before"]
             _watch(event, pattern, lambda: subprocess.check_call(command, shell=True))  # noqa: S602

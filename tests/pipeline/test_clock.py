@@ -92,4 +92,6 @@ def test_a_timestamp_comes_after_all_that_are_taken(taken: list[str], expected: 
 
 def test_nothing_measures_durations_with_the_wall_clock() -> None:
     source = Path(grace.runs.folder.__file__).parents[1]
-    assert [path for path in source.rglob("*.py") if re.search(r"\btime\.time\(", path.read_text())] == []
+    assert [
+        path for path in source.rglob("*.py") if re.search(r"\btime\.time\(", path.read_text())
+    ] == []

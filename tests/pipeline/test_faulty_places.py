@@ -125,7 +125,7 @@ def test_a_run_whose_folder_vanishes_stops_before_it_asks_everything(
     server.trouble = vanish
     flags = ["--experiment", "exp1", "--replicates", "20", *MODEL, *input_flags(small_inputs)]
     with served(server) as url:
-        command = ["run", "--endpoint", url, "--out", out, "--concurrency", "2", *flags]
+        command = ["run", "--endpoint", url, "--out", str(out), "--concurrency", "2", *flags]
         code, shown = forker.run(command, tmp_path / "log")
         assert code == 1, shown
         assert "Traceback" not in shown
@@ -134,8 +134,7 @@ def test_a_run_whose_folder_vanishes_stops_before_it_asks_everything(
         if how == "moved":
             (folder,) = find_runs(tmp_path / "elsewhere")
             kept = {
-                int(str(one.value["seed"]))
-                for one in read_journal(folder.journal).records.values()
+                int(str(one.value["seed"])) for one in read_journal(folder.journal).records.values()
             }
             assert len(kept) > 3
             asked = len(server.asked)
@@ -144,27 +143,39 @@ def test_a_run_whose_folder_vanishes_stops_before_it_asks_everything(
             assert not kept & set(server.seeds()[asked:])
 
 
-@pytest.mark.parametrize("stage", ["extract", "summarise", "validate"])
+GONE = (
+    ("extract", "open", ".*structured.csv.part"),
+    ("summarise", "open", "*structured.csv"),
+    ("summarise", "open", ".*summary.csv.part"),
+    ("validate", "open", "*structured.csv"),
+    ("validate", "os.listdir", "20*Z"),
+    ("validate", "open", "extraction_errors.jsonl"),
+    ("validate", "open", ".manifest.json.part"),
+    ("validate", "open", "manifest.json"),
+)
+
+
+@pytest.mark.parametrize(("stage", "event", "name"), GONE)
 def test_a_stage_whose_folder_is_gone_ends_in_a_message(
     toy_runs: tuple[RunFolder, RunFolder],
     small_inputs: dict[str, Path],
     forker: Forker,
     tmp_path: Path,
     stage: str,
+    event: str,
+    name: str,
 ) -> None:
     folder = toy_runs[0]
     out = folder.path.parents[2]
     folder.manifest_path.unlink()
-    name = {"extract": ".*structured.csv.part", "summarise": ".*summary.csv.part"}.get(
-        stage, "*structured.csv"
-    )
     code, shown = forker.run(
         [
             *("stage", stage, "--experiment", "exp1", "--model", "toy", "--dry-run", "--out", out),
             *("--timestamp", folder.timestamp, *input_flags(small_inputs)),
         ],
         tmp_path / "log",
-        runs_before=("open", name, f"rm -r {out}"),
+        runs_before=(event, name, f"rm -r {out}"),
     )
+    assert not out.exists()
     assert code == 1, shown
     assert "Traceback" not in shown

@@ -6,7 +6,6 @@ values are read from the context, by name, in one place.
 """
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +17,15 @@ from grace.cli import options
 from grace.cli.costs import print_forecasts
 from grace.cli.models import shown_progress
 from grace.cli.outcome import print_outcome, print_plan
-from grace.cli.screen import ScreenHook, err
+from grace.cli.screen import ScreenHook
+from grace.cli.signals import interruptible, until_stopped
 from grace.engine.events import StopFlag
-from grace.errors import RunFolderError, RunInterrupted, UsageError
+from grace.errors import RunFolderError, UsageError
 from grace.pipeline import forecast
 from grace.pipeline.extras import describe_extras
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
-from grace.pipeline.run import PreparedRun, RunOutcome, prepare
+from grace.pipeline.run import prepare
 from grace.pipeline.stages import Stage
 from grace.runs.folder import RunFolder, find_runs
 from grace.settings import RunSettings
@@ -55,6 +55,7 @@ def run(
     recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
+    drain_seconds: options.DrainSeconds = None,
     config: options.Config = None,
     *,
     pmi: options.Pmi = False,
@@ -183,6 +184,7 @@ def stage(
     recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
+    drain_seconds: options.DrainSeconds = None,
     config: options.Config = None,
     *,
     pmi: options.Pmi = False,
@@ -203,38 +205,12 @@ def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) 
     # Retries are reported by our own hook.
     stamina.instrumentation.set_on_retry_hooks([])
     hook, stop = ScreenHook(), StopFlag()
-    with shown_progress() as progress:
-        prepared = prepare(settings, hook, stop, progress, stages)
-        prepared.fetch_weights()
-    with hook:
-        outcome = asyncio.run(_with_signals(prepared, stop))
+    with interruptible():
+        with shown_progress() as progress:
+            prepared = prepare(settings, hook, stop, progress, stages)
+            prepared.fetch_weights()
+        with hook:
+            outcome = asyncio.run(until_stopped(prepared.execute(), stop, settings.drain_seconds))
     print_outcome(outcome)
     finished = outcome.complete or (stages != frozenset(Stage) and not outcome.stopped)
     return 0 if finished else EXIT_INCOMPLETE
-
-
-async def _with_signals(prepared: PreparedRun, stop: StopFlag) -> RunOutcome:
-    loop = asyncio.get_running_loop()
-    work = asyncio.ensure_future(prepared.execute())
-
-    def on_signal() -> None:
-        if stop.requested:
-            work.cancel()
-            return
-        stop.request()
-        err.print(
-            "stopping: what is in flight is finished first; once more to stop at once",
-            style="yellow",
-        )
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        return await work
-    except asyncio.CancelledError as error:
-        raise RunInterrupted(
-            "stopped at once; everything finished is kept: the same command continues"
-        ) from error
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

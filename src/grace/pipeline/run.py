@@ -196,7 +196,7 @@ class PreparedRun:
         open_cells = []
         for cell in cells:
             done = _closed_outcome(cell)
-            if done is not None and not _reopened(cell, done):
+            if done is not None and not _is_asked_again(cell, done):
                 outcomes.append(done)
             else:
                 cell.folder.make()
@@ -273,6 +273,8 @@ async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Sta
                 "began it:",
                 differences,
             )
+    # A finished run is asked again: only now is it known that it may be.
+    cell.folder.reopen()
     try:
         for stage in wanted:
             await _run_stage(cell, stage, connections, method)
@@ -380,7 +382,7 @@ def _closed_outcome(cell: Cell) -> CellOutcome | None:
     return CellOutcome(cell.folder, status, manifest, already=True)
 
 
-def _reopened(cell: Cell, done: CellOutcome) -> bool:
+def _is_asked_again(cell: Cell, done: CellOutcome) -> bool:
     if done.manifest is None:
         return False
     reports = done.manifest.studies.values()
@@ -392,7 +394,4 @@ def _reopened(cell: Cell, done: CellOutcome) -> bool:
         (report.recheck.percent if report.recheck else 0.0) < cell.settings.recheck
         for report in reports
     )
-    if not (cell.settings.retry_failed and missing) and not unchecked:
-        return False
-    cell.folder.manifest_path.unlink()
-    return True
+    return (cell.settings.retry_failed and missing) or unchecked

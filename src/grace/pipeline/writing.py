@@ -118,7 +118,7 @@ def close(cell: Cell, record: RunRecord) -> RunManifest:
     write_manifest(cell.folder, manifest)
     faults = validate_manifest(cell.folder)
     if faults:
-        cell.folder.manifest_path.unlink()
+        cell.folder.reopen()
         raise ValidationFailed(str(cell.folder.path), faults)
     return manifest
 

@@ -21,6 +21,7 @@ from grace.settings import RunSettings
 
 TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
+_PUBLISHED = (".csv", ".jsonl")
 _LAST_MOMENT = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=1)
 
 
@@ -95,6 +96,19 @@ class RunFolder:
         """Return the path of a table; *kind* as in `raw_responses`."""
         return self.path / f"{self.model}_{study}_{kind}.csv"
 
+    def published(self) -> list[str]:
+        """
+        Return the names of tables and logs, in order.
+
+        Raises:
+            RunFolderError: The folder cannot be read.
+        """
+        try:
+            names = sorted(path.name for path in self.path.iterdir())
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be read: {error.strerror}") from error
+        return [name for name in names if name.endswith(_PUBLISHED) and not name.startswith(".")]
+
     def make(self) -> None:
         """
         Make the folder.
@@ -107,6 +121,20 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(
                 f"{self.path}: cannot be made: {error.strerror}; choose another --out"
+            ) from error
+
+    def reopen(self) -> None:
+        """
+        Take away the manifest, if there is one: the run is no longer finished.
+
+        Raises:
+            RunFolderError: It cannot be removed.
+        """
+        try:
+            self.manifest_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.manifest_path}: cannot be removed: {error.strerror}"
             ) from error
 
     def write_record(self, record: RunRecord) -> None:

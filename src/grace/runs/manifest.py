@@ -239,8 +239,16 @@ def software_versions() -> dict[str, str]:
 
 
 def file_entry(path: Path) -> FileEntry:
-    """Return a file's size and hash."""
-    content = path.read_bytes()
+    """
+    Return a file's size and hash.
+
+    Raises:
+        RunFolderError: It cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
     return FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
