@@ -27,8 +27,8 @@ from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
 from grace.pipeline.run import prepare
 from grace.pipeline.stages import Stage
-from grace.runs.folder import RunFolder, find_runs
-from grace.settings import RunSettings
+from grace.runs.folder import RunFolder, RunRecord, find_runs, is_timestamp
+from grace.settings import FLAGS, RunSettings, make_settings
 
 EXIT_INCOMPLETE = 3
 
@@ -124,26 +124,66 @@ def plan(
 
 def resume(
     folder: Annotated[Path, typer.Argument(help="OUT/EXPERIMENT/MODEL/TIMESTAMP")],
+    input_: options.Input = None,
+    endpoint: options.Endpoint = None,
+    extractor_endpoint: options.ExtractorEndpoint = None,
+    concurrency: options.Concurrency = None,
+    catalogue: options.CatalogueFile = None,
+    threads: options.Threads = None,
+    drain_seconds: options.DrainSeconds = None,
     *,
     retry_failed: options.RetryFailed = False,
-    threads: options.Threads = None,
 ) -> None:
-    """Continue an unfinished run from its folder alone."""
+    """
+    Continue an unfinished run from its folder alone.
+
+    Give what is elsewhere now: inputs, a server. The run's identity stays.
+    """
     run_folder = _one_run(folder.resolve())
-    request = run_folder.read_record().request
-    out = run_folder.path.parents[2]
-    settings = request.model_copy(
-        update={
+    record = run_folder.read_record()
+    _check_place(run_folder, record)
+    request = record.request
+    now = {
+        "endpoint": endpoint,
+        "extractor_endpoint": extractor_endpoint,
+        "concurrency": concurrency,
+        "catalogue": catalogue,
+        "threads": threads,
+        "drain_seconds": drain_seconds,
+    }
+    given = {name: value for name, value in now.items() if value is not None}
+    inputs = {**request.input, **(options.parse_inputs(input_) or {})}
+    settings = make_settings(
+        {
+            **request.model_dump(),
             "experiment": (run_folder.experiment,),
             "model": request.model if request.dry_run else (run_folder.model,),
-            "out": out,
+            "input": inputs,
+            "out": run_folder.path.parents[2],
             "timestamp": run_folder.timestamp,
             "new": False,
             "retry_failed": retry_failed,
-            "threads": threads if threads is not None else request.threads,
-        }
+            **given,
+        },
+        FLAGS,
     )
+    for study, path in settings.input.items():
+        if not path.exists():
+            raise UsageError(
+                f"{path}: is not there any more; say where this input is now: "
+                f"--input {study}=CSV"
+            )
     raise typer.Exit(execute(settings))
+
+
+def _check_place(folder: RunFolder, record: RunRecord) -> None:
+    experiment, model = record.identity.experiment, str(record.identity.model["key"])
+    belongs = (folder.experiment, folder.model) == (experiment, model)
+    if not belongs or not is_timestamp(folder.timestamp):
+        raise UsageError(
+            f"{folder.path}: this run can go on only where it belongs; call its folder "
+            f"OUT/{experiment}/{model}/TIMESTAMP, as in OUT/{experiment}/{model}/20260131T235959Z"
+        )
 
 
 def _one_run(folder: Path) -> RunFolder:

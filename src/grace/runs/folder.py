@@ -176,6 +176,11 @@ class RunFolder:
             yield
 
 
+def is_timestamp(text: str) -> bool:
+    """Whether *text* is a timestamp such as 20260131T235959Z."""
+    return _TIMESTAMP.fullmatch(text) is not None
+
+
 def check_timestamp(text: str) -> str:
     """
     Return *text* if it is a timestamp such as 20260131T235959Z.
@@ -183,7 +188,7 @@ def check_timestamp(text: str) -> str:
     Raises:
         UsageError: It is not.
     """
-    if not _TIMESTAMP.fullmatch(text):
+    if not is_timestamp(text):
         raise UsageError(f"--timestamp is {text!r}; expected UTC as 20260131T235959Z")
     return text
 
@@ -223,7 +228,7 @@ def runs_of_cell(out: Path, experiment: str, model: str) -> list[RunFolder]:
     if not parent.is_dir():
         return []
     found = (
-        RunFolder(path) for path in sorted(parent.iterdir()) if _TIMESTAMP.fullmatch(path.name)
+        RunFolder(path) for path in sorted(parent.iterdir()) if is_timestamp(path.name)
     )
     return [folder for folder in found if folder.begun]
 
