@@ -170,8 +170,7 @@ def resume(
     for study, path in settings.input.items():
         if not path.exists():
             raise UsageError(
-                f"{path}: is not there any more; say where this input is now: "
-                f"--input {study}=CSV"
+                f"{path}: is not there any more; say where this input is now: --input {study}=CSV"
             )
     raise typer.Exit(execute(settings))
 

@@ -52,6 +52,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         complete=all(report.complete for report in studies.values()),
         warnings=tuple(_warnings(cell, studies, records, record.identity.server)),
         identity=record.identity,
+        extractor=cell.folder.read_extractor(),
         request=_published(record.request),
         studies=studies,
         versions=software_versions(),

@@ -21,7 +21,7 @@ from grace.errors import IdentityMismatch, ServerUnavailable, UsageError
 from grace.extraction.result import Outcome
 from grace.inference.transport import check_url
 from grace.pipeline.asking import Stopped, extract, recheck, respond, score
-from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
+from grace.pipeline.cell import Cell, begin, begin_extraction, scoring_method, server_identity
 from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
 from grace.pipeline.extractor import choose_extractor
 from grace.pipeline.inputs import describe_inputs, load_inputs
@@ -302,6 +302,7 @@ async def _run_stage(
         case Stage.EXTRACT:
             connection = await connections.extractor(cell)
             if connection is not None:
+                begin_extraction(cell, connection)
                 await extract(cell, connection)
             write_structured_tables(cell)
         case Stage.SCORE:

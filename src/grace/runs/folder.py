@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from grace.errors import RunFolderError, UsageError
 from grace.runs.csvfile import write_bytes
-from grace.runs.identity import RunIdentity
+from grace.runs.identity import ExtractorIdentity, RunIdentity
 from grace.runs.lock import locked
 from grace.settings import RunSettings
 
@@ -71,6 +71,11 @@ class RunFolder:
     def record_path(self) -> Path:
         """`run.json`."""
         return self.path / "run.json"
+
+    @property
+    def extractor_path(self) -> Path:
+        """`extractor.json`."""
+        return self.path / "extractor.json"
 
     @property
     def manifest_path(self) -> Path:
@@ -162,6 +167,26 @@ class RunFolder:
             where = ".".join(str(part) for part in problem["loc"])
             raise RunFolderError(f"{self.record_path}: {where}: {problem['msg']}") from error
 
+    def write_extractor(self, identity: ExtractorIdentity) -> None:
+        """Write `extractor.json`."""
+        write_bytes(self.extractor_path, (identity.model_dump_json(indent=2) + "\n").encode())
+
+    def read_extractor(self) -> ExtractorIdentity | None:
+        """
+        Read `extractor.json`; None if no model has extracted yet.
+
+        Raises:
+            RunFolderError: It is not what Grace wrote.
+        """
+        try:
+            return ExtractorIdentity.model_validate_json(self.extractor_path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RunFolderError(f"{self.extractor_path}: {error.strerror}") from error
+        except ValidationError as error:
+            raise RunFolderError(f"{self.extractor_path}: {error.errors()[0]['msg']}") from error
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """
@@ -227,9 +252,7 @@ def runs_of_cell(out: Path, experiment: str, model: str) -> list[RunFolder]:
     parent = out / experiment / model
     if not parent.is_dir():
         return []
-    found = (
-        RunFolder(path) for path in sorted(parent.iterdir()) if is_timestamp(path.name)
-    )
+    found = (RunFolder(path) for path in sorted(parent.iterdir()) if is_timestamp(path.name))
     return [folder for folder in found if folder.begun]
 
 

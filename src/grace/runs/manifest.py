@@ -18,7 +18,7 @@ from grace.engine.events import StageCounts
 from grace.errors import RunFolderError
 from grace.runs.csvfile import write_bytes
 from grace.runs.folder import RunFolder
-from grace.runs.identity import RunIdentity
+from grace.runs.identity import ExtractorIdentity, RunIdentity
 
 _RECORDED_PACKAGES = ("grace", "aiohttp", "numpy", "pandas", "pydantic", "scipy", "xllamacpp")
 
@@ -202,6 +202,8 @@ class RunManifest(BaseModel):
 
         identity: See `RunIdentity`.
 
+        extractor: See `ExtractorIdentity`; null if no model extracted.
+
         request: The settings given.
 
         studies: By study key.
@@ -221,6 +223,7 @@ class RunManifest(BaseModel):
     complete: bool
     warnings: tuple[str, ...]
     identity: RunIdentity
+    extractor: ExtractorIdentity | None = None
     request: Mapping[str, JsonValue]
     studies: Mapping[str, StudyReport]
     versions: Mapping[str, str]
