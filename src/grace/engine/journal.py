@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from grace.engine.disk import make_folder, sync_folder
 from grace.engine.plan import QueryKey
 from grace.engine.record import Record, decode, encode
 from grace.errors import CorruptJournal, RunFolderError
@@ -211,7 +212,7 @@ class JournalWriter:
     def __enter__(self) -> "JournalWriter":
         """Open the first file name that is not taken."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             number = 1
             while self._file is None:
                 self._path = self._folder / f"{self._stage}-{number:04d}.jsonl"
@@ -219,7 +220,11 @@ class JournalWriter:
                     self._file = self._path.open("xb")
                 except FileExistsError:
                     number += 1
+            # The lines are forced to the disk later, the file's name here.
+            sync_folder(self._folder)
         except OSError as error:
+            if self._file is not None:
+                self._file.close()
             raise RunFolderError(f"{self._path}: cannot be made: {error.strerror}") from error
         return self
 

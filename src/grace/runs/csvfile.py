@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from grace.engine.disk import sync_folder
 from grace.errors import RunFolderError
 
 _QUOTED = frozenset(',"\r\n')
@@ -63,6 +64,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         # Where nothing can be written, nothing can be removed.
         with contextlib.suppress(OSError):

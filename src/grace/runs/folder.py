@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from grace.engine.disk import make_folder
 from grace.errors import RunFolderError, UsageError
 from grace.runs.csvfile import write_bytes
 from grace.runs.identity import ExtractorIdentity, RunIdentity
@@ -122,7 +123,7 @@ class RunFolder:
             RunFolderError: It cannot be made.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise RunFolderError(
                 f"{self.path}: cannot be made: {error.strerror}; choose another --out"
