@@ -18,7 +18,7 @@ from grace.cli.costs import print_forecasts
 from grace.cli.models import shown_progress
 from grace.cli.outcome import print_outcome, print_plan
 from grace.cli.screen import ScreenHook
-from grace.cli.signals import interruptible, until_stopped
+from grace.cli.signals import interruptible, run_until_stopped
 from grace.engine.events import StopFlag
 from grace.errors import RunFolderError, UsageError
 from grace.pipeline import forecast
@@ -249,7 +249,7 @@ def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) 
             prepared = prepare(settings, hook, stop, progress, stages)
             prepared.fetch_weights()
         with hook:
-            outcome = asyncio.run(until_stopped(prepared.execute(), stop, settings.drain_seconds))
+            outcome = run_until_stopped(prepared.execute, stop, settings.drain_seconds)
     print_outcome(outcome)
     finished = outcome.complete or (stages != frozenset(Stage) and not outcome.stopped)
     return 0 if finished else EXIT_INCOMPLETE

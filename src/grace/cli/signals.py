@@ -11,10 +11,10 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from grace.cli.screen import err
 from grace.engine.events import StopFlag
@@ -47,9 +47,11 @@ def interruptible() -> Iterator[None]:
             raise RunInterrupted(f"stopped at once; {_KEPT}") from error
 
 
-async def until_stopped(work: Awaitable[_T], stop: StopFlag, drain_seconds: float) -> _T:
+def run_until_stopped(
+    work: Callable[[], Coroutine[Any, Any, _T]], stop: StopFlag, drain_seconds: float
+) -> _T:
     """
-    Return what *work* returns, and let signals stop it.
+    Run a loop for *work*, return what it returns, and let signals stop it.
 
     Args:
         work: It looks at the flag and can be cancelled at any moment.
@@ -62,40 +64,70 @@ async def until_stopped(work: Awaitable[_T], stop: StopFlag, drain_seconds: floa
         RunInterrupted: It was cancelled: by a second signal, or after draining
             for long enough.
     """
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(work)
-    deadlines: list[threading.Timer] = []
+    signals = _Signals(stop, drain_seconds)
+    # Before there is a loop: an exception would tear it apart while it is made.
+    with _handled(signals.hear):
+        try:
+            return asyncio.run(signals.stopping(work()))
+        except asyncio.CancelledError as error:
+            raise RunInterrupted(f"stopped at once; {_KEPT}") from error
+        finally:
+            signals.forget_deadline()
 
-    def on_signal(number: int) -> None:
-        if stop.requested:
-            task.cancel()
-            return
-        stop.request()
-        patience = "once more to stop at once"
-        if number == signal.SIGTERM:
-            loop.call_later(drain_seconds, task.cancel)
-            patience = f"for {drain_seconds:g} s at most"
-        err.print(
-            f"stopping: what is in flight is finished first, {patience}",
-            style="yellow",
-            markup=False,
-            highlight=False,
-        )
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+class _Signals:
+    """Hears signals at any moment, and acts on them in the loop."""
+
+    def __init__(self, stop: StopFlag, drain_seconds: float) -> None:
+        self._stop = stop
+        self._drain_seconds = drain_seconds
+        self._heard: list[int] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._deadline: threading.Timer | None = None
+
+    def hear(self, number: int, _frame: FrameType | None) -> None:
         # Tables are written without a look at the event loop: the deadline is kept beside it.
-        if number == signal.SIGTERM and not deadlines:
-            deadlines.append(_deadline(drain_seconds + LEAVING_SECONDS))
-        loop.call_soon_threadsafe(on_signal, number)
+        if number == signal.SIGTERM and self._deadline is None:
+            self._deadline = _deadline(self._drain_seconds + LEAVING_SECONDS)
+        self._heard.append(number)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._act)
 
-    try:
-        with _handled(handle):
+    def forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline.join()
+
+    async def stopping(self, work: Coroutine[Any, Any, _T]) -> _T:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
+        self._task = task
+        self._loop = loop
+        self._act()
+        try:
             return await task
-    except asyncio.CancelledError as error:
-        raise RunInterrupted(f"stopped at once; {_KEPT}") from error
-    finally:
-        for deadline in deadlines:
-            deadline.cancel()
+        finally:
+            self._loop = None
+
+    def _act(self) -> None:
+        loop, task = self._loop, self._task
+        while self._heard and loop is not None and task is not None:
+            number = self._heard.pop(0)
+            if self._stop.requested:
+                task.cancel()
+                continue
+            self._stop.request()
+            patience = "once more to stop at once"
+            if number == signal.SIGTERM:
+                loop.call_later(self._drain_seconds, task.cancel)
+                patience = f"for {self._drain_seconds:g} s at most"
+            err.print(
+                f"stopping: what is in flight is finished first, {patience}",
+                style="yellow",
+                markup=False,
+                highlight=False,
+            )
 
 
 def _deadline(seconds: float) -> threading.Timer:
