@@ -1,6 +1,10 @@
 """
 A campaign of kills: the real command line, killed at random moments and resumed.
 
+A kill is SIGKILL after a while, at a request or right before a file is made or
+put in place; a signal in the middle of a write; or SIGTERM, which must leave
+nothing in flight.
+
 `KILLS` says how many (40; `make test-kills` takes 500). The dice are seeded.
 """
 
@@ -22,7 +26,7 @@ import pytest
 
 from benchmarks.null_server import NullServer, serve
 from fake_llamacpp import FakeLlamaCpp, served
-from grace.cli.main import invoke
+from grace.cli.main import EXIT_INCOMPLETE, invoke
 from grace.engine.forecast import MOST_QUERIES_TOGETHER
 from grace.engine.journal import read_journal
 from grace.engine.plan import QueryKey, plan_responses, plan_scores
@@ -261,7 +265,7 @@ class Campaign:
             self.completed += 1
 
     def a_kill(self) -> str:
-        return self.dice.choice(["delay", "request", "request", "file", "torn"])
+        return self.dice.choice(["delay", "request", "file", "file", "torn", "drain"])
 
     def one_life(self, out: Path, kind: str | None) -> bool:
         """Return whether the command was killed before its end."""
@@ -277,20 +281,22 @@ class Campaign:
         command = self.start(out, **options)
         if stop is not None:
             stop(command)
-        if kind == "delay":
+        if kind in {"delay", "drain"}:
             time.sleep(self.dice.uniform(0, self.seconds))
-            command.kill()
+            command.kill(signal.SIGKILL if kind == "delay" else signal.SIGTERM)
         code = command.wait()
         self.model.on_request = lambda: None
         self.model.settle()
-        killed = code in {-signal.SIGKILL, -signal.SIGXFSZ}
+        # SIGTERM may come before Grace listens.
+        drained = kind == "drain" and code == EXIT_INCOMPLETE
+        killed = drained or code in {-signal.SIGKILL, -signal.SIGXFSZ, -signal.SIGTERM}
         assert code == 0 or (killed and kind is not None), (kind, options, command.output)
         asked = self.model.asked(since)
         # Acknowledged before this life began: never asked again.
         assert not asked & held, (kind, options)
         in_flight = asked - finished(out)
         assert len(in_flight) <= CONCURRENCY * self.model.together
-        assert killed or not in_flight
+        assert not in_flight or (killed and not drained)
         if kind is not None and killed:
             self.kills[kind] += 1
             self.stages[stage_of(out)] += 1
