@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from grace.cli.main import invoke
 from grace.errors import RunFolderError, RunLocked
 from grace.runs.folder import RunFolder
 
@@ -97,3 +98,14 @@ def test_an_interrupted_holder_that_wrote_nothing_is_another_process(tmp_path: P
         with pytest.raises(RunLocked, match="another process is working on this run"):
             RunFolder(tmp_path).lock().__enter__()
         other.kill()
+
+
+def test_a_run_in_work_is_not_summarised(toy_runs: tuple[RunFolder, RunFolder]) -> None:
+    folder = toy_runs[0]
+    before = {path: path.read_bytes() for path in folder.path.iterdir() if path.is_file()}
+    with holding(folder.path) as other:
+        assert invoke(["summarise", str(folder.path)]) == 1
+        other.kill()
+    del before[folder.path / "run.lock"]
+    assert {path: path.read_bytes() for path in before} == before
+    assert invoke(["summarise", str(folder.path)]) == 0

@@ -94,13 +94,16 @@ def rewrite_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Pat
     Write the summaries of a closed run again, and their hashes into its manifest.
 
     Raises:
-        RunFolderError: The run is not closed.
+        RunFolderError: The run is not closed, or another process works on it.
     """
-    manifest = read_manifest(folder)
-    written = write_summaries(folder, inputs)
-    entries = {path.name: file_entry(path) for path in written}
-    if any(manifest.files.get(name) != entry for name, entry in entries.items()):
-        write_manifest(folder, manifest.model_copy(update={"files": {**manifest.files, **entries}}))
+    with folder.lock():
+        manifest = read_manifest(folder)
+        written = write_summaries(folder, inputs)
+        entries = {path.name: file_entry(path) for path in written}
+        if any(manifest.files.get(name) != entry for name, entry in entries.items()):
+            write_manifest(
+                folder, manifest.model_copy(update={"files": {**manifest.files, **entries}})
+            )
     return written
 
 
