@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
 
-.PHONY: help demo test check format test-system test-tokenizers test-exact test-vllm bench bench-client bench-scoring lock docs clean
+.PHONY: help demo test check format test-system test-kills test-tokenizers test-exact test-vllm bench bench-client bench-scoring lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,8 +29,11 @@ format: .venv/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test-system: .venv/.dev ## Real servers, real processes, SIGKILL
+test-system: .venv/.dev ## Real servers, real processes, 40 kills
 	$(BIN)/python -m pytest -m slow tests
+
+test-kills: .venv/.dev ## Kills at random moments, as many as KILLS says (500)
+	KILLS=$${KILLS:-500} $(BIN)/python -m pytest -m slow tests/system/test_kills.py
 
 test-tokenizers: .venv/.dev ## Chat conventions against the models' real tokenizers (needs npm)
 	$(BIN)/python -m pytest -m tokenizers tests/conventions

@@ -397,6 +397,8 @@ def _tables_page() -> str:
             [
                 ("`run.json`", "What was asked for and the run's identity; written before the "
                  "first query."),
+                ("`extractor.json`", "The identity of the model that extracts, and of its server; "
+                 "written before it is first asked."),
                 ("`journal/*.jsonl`", "One line for each finished query; see below. All tables "
                  "are made from it."),
                 ("`extraction_errors.jsonl`", "One line for each row whose extraction is not "

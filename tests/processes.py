@@ -6,6 +6,8 @@ command line, so that tests can kill a command many times. Run as a script, this
 file is that process; it speaks JSON lines.
 """
 
+import errno
+import fnmatch
 import json
 import os
 import resource
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,12 +77,34 @@ class Forker:
         *,
         environment: Mapping[str, str] | None = None,
         largest_file: int | None = None,
+        dies_of_full_disk: bool = False,
+        dies_before: tuple[str, str] | None = None,
+        runs_before: tuple[str, str, str] | None = None,
+        read_only_from: str | None = None,
     ) -> Command:
         """
         Start `grace ARGUMENTS`.
 
-        *largest_file* bounds the size of every file that it writes: a write
-        beyond it fails as on a full disk.
+        Args:
+            arguments: The command line.
+
+            log: Takes what it prints.
+
+            environment: Variables on top of this process's own.
+
+            largest_file: Bounds the size of every file that it writes: a write
+                beyond it fails as on a full disk.
+
+            dies_of_full_disk: Such a write kills it instead, in the middle of
+                what it writes.
+
+            dies_before: An audit event of Python (`open`, `os.rename`, `os.mkdir`)
+                and a pattern of file names: SIGKILL comes right before the first.
+
+            runs_before: The same, and a shell command that is run there instead.
+
+            read_only_from: A pattern of file names: from the first that is opened on,
+                all folders are read-only, as after a fault of their disk.
         """
         reply = self.call(
             {
@@ -91,6 +115,10 @@ class Forker:
                     **(environment or {}),
                 },
                 "largest_file": largest_file,
+                "dies_of_full_disk": dies_of_full_disk,
+                "dies_before": dies_before,
+                "runs_before": runs_before,
+                "read_only_from": read_only_from,
             }
         )
         return Command(int(reply["pid"]), log, self)
@@ -140,6 +168,17 @@ def _fork(request: Mapping[str, Any]) -> int:
         if request["largest_file"] is not None:
             limit = request["largest_file"]
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        if request["dies_of_full_disk"]:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        if request["dies_before"] is not None:
+            event, pattern = request["dies_before"]
+            _watch(event, pattern, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        if request["runs_before"] is not None:
+            event, pattern, command = request["runs_before"]
+            _watch(event, pattern, lambda: subprocess.check_call(command, shell=True))  # noqa: S602
+        if request["read_only_from"] is not None:
+            _watch("open", request["read_only_from"], _make_read_only)
         from grace.cli.main import invoke
 
         code = invoke(request["start"])
@@ -150,6 +189,31 @@ def _fork(request: Mapping[str, Any]) -> int:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _watch(event: str, pattern: str, act: Callable[[], object]) -> None:
+    """Act once, right before something happens to a file."""
+    acted = False
+
+    def watch(happens: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal acted
+        if not acted and happens == event and isinstance(arguments[0], str | os.PathLike):
+            name = Path(os.fsdecode(arguments[0])).name
+            if fnmatch.fnmatchcase(name, pattern):
+                acted = True
+                act()
+
+    sys.addaudithook(watch)
+
+
+def _make_read_only() -> None:
+    def refuse(happens: str, arguments: tuple[Any, ...]) -> None:
+        changes = happens in {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+        if changes or (happens == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    sys.addaudithook(refuse)
+    refuse("os.mkdir", ())
 
 
 def _wait(pid: int, seconds: float) -> int | None:

@@ -75,6 +75,9 @@ class RunSettings(BaseModel):
 
         threads: Compute threads of the embedded server; 0 takes idle cores.
 
+        drain_seconds: After SIGTERM, how long queries in flight may take to finish;
+            ten seconds later at most, the process has ended.
+
         dry_run: Go through everything with the toy model; its numbers mean nothing.
 
         new: Start another run even if one is unfinished.
@@ -109,6 +112,7 @@ class RunSettings(BaseModel):
     recheck: float = Field(default=0.0, ge=0, le=100)
     catalogue: Path | None = None
     threads: int = Field(default=0, ge=0, le=256)
+    drain_seconds: float = Field(default=15.0, ge=0, le=3600)
     dry_run: bool = False
     new: bool = False
     retry_failed: bool = False

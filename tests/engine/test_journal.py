@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import grace.engine.journal
 from grace.engine.journal import JournalWriter, Record, read_journal
 from grace.engine.plan import QueryKey
 from grace.errors import CorruptJournal, RunFolderError
@@ -207,6 +209,36 @@ def test_a_really_full_disk_ends_the_same_way(tmp_path: Path) -> None:
         assert 0 < len(read_journal(disk).records) < 9
     finally:
         subprocess.check_call(["umount", disk])  # noqa: S603, S607
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "moved"])
+@pytest.mark.parametrize("when", ["while writing", "at the end"])
+def test_a_journal_that_is_no_longer_in_its_place_is_not_written_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, when: str
+) -> None:
+    # Else it is looked at once a second.
+    monkeypatch.setattr(grace.engine.journal, "_SYNC_SECONDS", 0 if when == "while writing" else 60)
+    path = tmp_path / "journal" / "respond-0001.jsonl"
+
+    def lose() -> None:
+        match how:
+            case "deleted":
+                path.unlink()
+            case "replaced":
+                shutil.copy(path, tmp_path / "copy")
+                (tmp_path / "copy").replace(path)
+            case _:
+                shutil.move(path.parent, tmp_path / "elsewhere")
+
+    def write_and_lose() -> None:
+        with JournalWriter(path.parent, "respond") as writer:
+            writer.append(ANSWER)
+            lose()
+            writer.append(replace(ANSWER, key=QueryKey("k2")))
+            assert when == "at the end"
+
+    with pytest.raises(RunFolderError, match=r"respond-0001\.jsonl: is gone: the run folder was"):
+        write_and_lose()
 
 
 def test_a_folder_that_cannot_be_made_ends_in_a_message(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,26 @@ def test_a_run_that_another_process_works_on_is_left_alone(
         server.delay_seconds = 0
         assert other.wait() == 0
     assert len(set(server.seeds())) == len(server.seeds())
+
+
+@pytest.mark.parametrize("change", ["another server", "no server", "in use"])
+def test_a_finished_run_that_cannot_be_asked_again_stays_finished(
+    tmp_path: Path, small_inputs: dict[str, Path], change: str
+) -> None:
+    server, out = FakeLlamaCpp(), tmp_path / "out"
+    server.trouble = lambda number, payload: (
+        refuse(400) if number > 2 and sum(payload["prompt"]) % 4 == 0 else None
+    )
+    flags = [*MODEL, *input_flags(small_inputs), "--experiment", "exp1", "--out", str(out)]
+    with served(server) as url:
+        command = ["run", *flags, "--endpoint", url]
+        assert invoke(command) == 3
+        (folder,) = find_runs(out)
+        before = folder.manifest_path.read_bytes()
+        if change == "another server":
+            server.build = "another"
+        if change == "no server":
+            command[-1] = "http://127.0.0.1:9"
+        with folder.lock() if change == "in use" else nullcontext():
+            assert invoke([*command, "--retry-failed"]) == 1
+    assert folder.manifest_path.read_bytes() == before

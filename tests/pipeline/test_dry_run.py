@@ -108,7 +108,7 @@ def test_both_scoring_methods_give_the_same_tables(
     assert dry_run(tmp_path, *flags) == 0
     (folder,) = find_runs(tmp_path)
     assert tables(folder) == tables(toy_runs[1])
-    assert folder.read_record().identity.asking == {"scoring": "sequence"}
+    assert folder.read_record().identity.asking["scoring"] == "sequence"
 
 
 def stages(out: Path, timestamp: str, flags: Sequence[str]) -> list[int]:

@@ -79,4 +79,4 @@ def test_an_unfinished_run_without_its_inputs_cannot_go_on_and_says_why(
     shutil.rmtree(tmp_path / "inputs")
     runs[0].manifest_path.unlink()
     assert invoke(["resume", str(runs[0].path)]) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "is not there any more" in capsys.readouterr().err

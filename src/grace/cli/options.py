@@ -111,6 +111,13 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Compute threads of the embedded server; default: the idle cores."),
 ]
+DrainSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="After SIGTERM: how long queries in flight may take to finish. Default: 15.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(help="YAML file with the same names as these options; flags win over it."),

@@ -6,7 +6,6 @@ values are read from the context, by name, in one place.
 """
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -18,17 +17,18 @@ from grace.cli import options
 from grace.cli.costs import print_forecasts
 from grace.cli.models import shown_progress
 from grace.cli.outcome import print_outcome, print_plan
-from grace.cli.screen import ScreenHook, err
+from grace.cli.screen import ScreenHook
+from grace.cli.signals import interruptible, run_until_stopped
 from grace.engine.events import StopFlag
-from grace.errors import RunFolderError, RunInterrupted, UsageError
+from grace.errors import RunFolderError, UsageError
 from grace.pipeline import forecast
 from grace.pipeline.extras import describe_extras
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
-from grace.pipeline.run import PreparedRun, RunOutcome, prepare
+from grace.pipeline.run import prepare
 from grace.pipeline.stages import Stage
-from grace.runs.folder import RunFolder, find_runs
-from grace.settings import RunSettings
+from grace.runs.folder import RunFolder, RunRecord, find_runs, is_timestamp
+from grace.settings import FLAGS, RunSettings, make_settings
 
 EXIT_INCOMPLETE = 3
 
@@ -55,6 +55,7 @@ def run(
     recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
+    drain_seconds: options.DrainSeconds = None,
     config: options.Config = None,
     *,
     pmi: options.Pmi = False,
@@ -123,26 +124,65 @@ def plan(
 
 def resume(
     folder: Annotated[Path, typer.Argument(help="OUT/EXPERIMENT/MODEL/TIMESTAMP")],
+    input_: options.Input = None,
+    endpoint: options.Endpoint = None,
+    extractor_endpoint: options.ExtractorEndpoint = None,
+    concurrency: options.Concurrency = None,
+    catalogue: options.CatalogueFile = None,
+    threads: options.Threads = None,
+    drain_seconds: options.DrainSeconds = None,
     *,
     retry_failed: options.RetryFailed = False,
-    threads: options.Threads = None,
 ) -> None:
-    """Continue an unfinished run from its folder alone."""
+    """
+    Continue an unfinished run from its folder alone.
+
+    Give what is elsewhere now: inputs, a server. The run's identity stays.
+    """
     run_folder = _one_run(folder.resolve())
-    request = run_folder.read_record().request
-    out = run_folder.path.parents[2]
-    settings = request.model_copy(
-        update={
+    record = run_folder.read_record()
+    _check_place(run_folder, record)
+    request = record.request
+    now = {
+        "endpoint": endpoint,
+        "extractor_endpoint": extractor_endpoint,
+        "concurrency": concurrency,
+        "catalogue": catalogue,
+        "threads": threads,
+        "drain_seconds": drain_seconds,
+    }
+    given = {name: value for name, value in now.items() if value is not None}
+    inputs = {**request.input, **(options.parse_inputs(input_) or {})}
+    settings = make_settings(
+        {
+            **request.model_dump(),
             "experiment": (run_folder.experiment,),
             "model": request.model if request.dry_run else (run_folder.model,),
-            "out": out,
+            "input": inputs,
+            "out": run_folder.path.parents[2],
             "timestamp": run_folder.timestamp,
             "new": False,
             "retry_failed": retry_failed,
-            "threads": threads if threads is not None else request.threads,
-        }
+            **given,
+        },
+        FLAGS,
     )
+    for study, path in settings.input.items():
+        if not path.exists():
+            raise UsageError(
+                f"{path}: is not there any more; say where this input is now: --input {study}=CSV"
+            )
     raise typer.Exit(execute(settings))
+
+
+def _check_place(folder: RunFolder, record: RunRecord) -> None:
+    experiment, model = record.identity.experiment, str(record.identity.model["key"])
+    belongs = (folder.experiment, folder.model) == (experiment, model)
+    if not belongs or not is_timestamp(folder.timestamp):
+        raise UsageError(
+            f"{folder.path}: this run can go on only where it belongs; call its folder "
+            f"OUT/{experiment}/{model}/TIMESTAMP, as in OUT/{experiment}/{model}/20260131T235959Z"
+        )
 
 
 def _one_run(folder: Path) -> RunFolder:
@@ -183,6 +223,7 @@ def stage(
     recheck: options.Recheck = None,
     catalogue: options.CatalogueFile = None,
     threads: options.Threads = None,
+    drain_seconds: options.DrainSeconds = None,
     config: options.Config = None,
     *,
     pmi: options.Pmi = False,
@@ -203,38 +244,12 @@ def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) 
     # Retries are reported by our own hook.
     stamina.instrumentation.set_on_retry_hooks([])
     hook, stop = ScreenHook(), StopFlag()
-    with shown_progress() as progress:
-        prepared = prepare(settings, hook, stop, progress, stages)
-        prepared.fetch_weights()
-    with hook:
-        outcome = asyncio.run(_with_signals(prepared, stop))
+    with interruptible():
+        with shown_progress() as progress:
+            prepared = prepare(settings, hook, stop, progress, stages)
+            prepared.fetch_weights()
+        with hook:
+            outcome = run_until_stopped(prepared.execute, stop, settings.drain_seconds)
     print_outcome(outcome)
     finished = outcome.complete or (stages != frozenset(Stage) and not outcome.stopped)
     return 0 if finished else EXIT_INCOMPLETE
-
-
-async def _with_signals(prepared: PreparedRun, stop: StopFlag) -> RunOutcome:
-    loop = asyncio.get_running_loop()
-    work = asyncio.ensure_future(prepared.execute())
-
-    def on_signal() -> None:
-        if stop.requested:
-            work.cancel()
-            return
-        stop.request()
-        err.print(
-            "stopping: what is in flight is finished first; once more to stop at once",
-            style="yellow",
-        )
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        return await work
-    except asyncio.CancelledError as error:
-        raise RunInterrupted(
-            "stopped at once; everything finished is kept: the same command continues"
-        ) from error
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

@@ -88,6 +88,7 @@ class Asker:
         give_up_after: int = 8,
         *,
         remember: bool = True,
+        retry_failed: bool = False,
     ) -> None:
         self.name = name
         self.stage = stage

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from grace.engine.disk import make_folder, sync_folder
 from grace.engine.lookup import JournalRecords, is_answered, parse_line, place_of
 from grace.engine.places import Places
 from grace.engine.record import Record, encode
@@ -152,7 +153,7 @@ class JournalWriter:
     def __enter__(self) -> "JournalWriter":
         """Open the first file name that is not taken."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             number = 1
             while self._file is None:
                 self._path = self._folder / f"{self._stage}-{number:04d}.jsonl"
@@ -160,7 +161,11 @@ class JournalWriter:
                     self._file = self._path.open("xb")
                 except FileExistsError:
                     number += 1
+            # The lines are forced to the disk later, the file's name here.
+            sync_folder(self._folder)
         except OSError as error:
+            if self._file is not None:
+                self._file.close()
             raise RunFolderError(f"{self._path}: cannot be made: {error.strerror}") from error
         return self
 
@@ -169,7 +174,7 @@ class JournalWriter:
         Write one record; it survives a kill once this returns.
 
         Raises:
-            RunFolderError: The disk is full or gone.
+            RunFolderError: The disk is full, or the file is gone.
         """
         if self._file is None:
             raise RunFolderError(f"{self._path}: the journal is not open")
@@ -178,6 +183,7 @@ class JournalWriter:
             self._file.write(line)
             self._file.flush()
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
+                self._check_place(self._file)
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
         except OSError as error:
@@ -185,6 +191,21 @@ class JournalWriter:
                 f"{self._path}: cannot be written: {error.strerror}; what was finished is kept: "
                 "make room and give the same command again"
             ) from error
+
+    def _check_place(self, stream: IO[bytes]) -> None:
+        # A file that was deleted can be written on and on, and nobody will ever read it.
+        held = os.fstat(stream.fileno())
+        try:
+            found = self._path.stat()
+            # Some file systems number their files anew; only this one grows with each line.
+            there = os.path.samestat(found, held) or found.st_size == held.st_size
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise RunFolderError(
+                f"{self._path}: is gone: the run folder was deleted or moved while the run wrote "
+                "to it. If it was moved, continue it where it is, with: grace resume FOLDER"
+            )
 
     def __exit__(
         self,
@@ -199,9 +220,11 @@ class JournalWriter:
             with self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
+                if error is None:
+                    self._check_place(self._file)
                 empty = self._file.tell() == 0
             if empty:
-                self._path.unlink()
+                self._path.unlink(missing_ok=True)
         except OSError as failure:
             if error is None:
                 raise RunFolderError(

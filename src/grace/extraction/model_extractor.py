@@ -6,9 +6,10 @@ numbers, if the number stands in the response: a value that the text does not
 state is left out. The model's raw text is kept in the journal in any case.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue, ValidationError
@@ -136,6 +137,15 @@ def extraction_prompt(study: Study, responses: Mapping[str, str]) -> str:
         "else. Use null for what a response does not state; do not guess.\n\n"
         f"Fields:\n{fields}\n\nJSON schema:\n{schema}\n\n{asked}"
     )
+
+
+def extraction_layout_sha256(studies: Sequence[Study], mode: PromptMode) -> str:
+    """Return the hash of what an extracting model is asked, whatever the responses."""
+    shown = [
+        extraction_prompt(study, {probe.name: "response" for probe in study.dialogue})
+        for study in studies
+    ]
+    return hashlib.sha256("\n".join([mode.value, str(_MAX_TOKENS), *shown]).encode()).hexdigest()
 
 
 def model_answer(

@@ -14,13 +14,21 @@ from grace.engine.plan import (
     plan_scores,
 )
 from grace.engine.score import ScoringMethod, choose_method
+from grace.extraction.model_extractor import extraction_layout_sha256
 from grace.inference.client import Sampling
 from grace.pipeline.connection import Connection, ModelUse
 from grace.pipeline.extractor import ExtractorChoice
 from grace.runs.folder import RunFolder, RunRecord
-from grace.runs.identity import InputIdentity, RunIdentity, check_identity
+from grace.runs.identity import (
+    ExtractorIdentity,
+    InputIdentity,
+    RunIdentity,
+    check_extractor,
+    check_identity,
+)
 from grace.runs.manifest import StageCost
 from grace.settings import Experiment, RunSettings
+from grace.studies.prompts import PLAIN, layout_sha256
 from grace.studies.trials import TrialSet
 
 
@@ -82,6 +90,9 @@ class Cell:
                 asking["premises_sha256"] = {
                     trials.study.key: trials.study.premises_sha256() for trials in self.inputs
                 }
+        # Responses have no prefix of their own: see `Respondent`.
+        convention = PLAIN if self.experiment == "exp1" else self.use.convention
+        asking["layout_sha256"] = layout_sha256(self.use.mode, convention)
         return RunIdentity.model_validate(
             {
                 "experiment": self.experiment,
@@ -175,6 +186,31 @@ def begin(cell: Cell, identity: RunIdentity) -> RunRecord:
     )
     cell.folder.write_record(record)
     return record
+
+
+def begin_extraction(cell: Cell, connection: Connection) -> None:
+    """
+    Record which model extracts on which server, or check that it is the same as before.
+
+    Raises:
+        IdentityMismatch: Another one began.
+    """
+    if cell.extractor.use is None:
+        return
+    wanted = ExtractorIdentity.model_validate(
+        {
+            "model": dict(cell.extractor.use.identity),
+            "server": server_identity(connection),
+            "layout_sha256": extraction_layout_sha256(
+                [trials.study for trials in cell.inputs], cell.extractor.mode
+            ),
+        }
+    )
+    recorded = cell.folder.read_extractor()
+    if recorded is None:
+        cell.folder.write_extractor(wanted)
+    else:
+        check_extractor(recorded, wanted, str(cell.folder.path))
 
 
 def _absolute(settings: RunSettings) -> RunSettings:

@@ -44,11 +44,6 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         studies = {
             plan.trials.study.key: _score_report(cell, plan, records) for plan in cell.score_plans()
         }
-    names = sorted(
-        path.name
-        for path in cell.folder.path.iterdir()
-        if path.suffix in {".csv", ".jsonl"} and not path.name.startswith(".")
-    )
     return RunManifest(
         started=record.started,
         finished=finished.isoformat(timespec="seconds"),
@@ -57,10 +52,11 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         complete=all(report.complete for report in studies.values()),
         warnings=tuple(_warnings(cell, studies, records, record.identity.server)),
         identity=record.identity,
+        extractor=cell.folder.read_extractor(),
         request=_published(record.request),
         studies=studies,
         versions=software_versions(),
-        files={name: file_entry(cell.folder.path / name) for name in names},
+        files={name: file_entry(cell.folder.path / name) for name in cell.folder.published()},
     )
 
 

@@ -8,7 +8,6 @@ continued; one that is complete is not asked twice.
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from grace.errors import IdentityMismatch, ServerUnavailable, UsageError
 from grace.extraction.result import Outcome
 from grace.inference.transport import check_url
 from grace.pipeline.asking import Stopped, extract, recheck, respond, score
-from grace.pipeline.cell import Cell, begin, scoring_method, server_identity
+from grace.pipeline.cell import Cell, begin, begin_extraction, scoring_method, server_identity
 from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
 from grace.pipeline.extractor import choose_extractor
 from grace.pipeline.inputs import describe_inputs, load_inputs
@@ -35,7 +34,7 @@ from grace.pipeline.writing import (
     write_structured_tables,
     write_summaries,
 )
-from grace.runs.folder import RunFolder, check_timestamp, new_timestamp, runs_of_cell
+from grace.runs.folder import RunFolder, check_timestamp, runs_of_cell, timestamp_after
 from grace.runs.identity import identity_differences
 from grace.runs.manifest import RunManifest, read_manifest
 from grace.settings import RunSettings
@@ -197,7 +196,7 @@ class PreparedRun:
         open_cells = []
         for cell in cells:
             done = _closed_outcome(cell)
-            if done is not None and not _reopened(cell, done):
+            if done is not None and not _is_asked_again(cell, done):
                 outcomes.append(done)
             else:
                 cell.folder.make()
@@ -274,6 +273,8 @@ async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Sta
                 "began it:",
                 differences,
             )
+    # A finished run is asked again: only now is it known that it may be.
+    cell.folder.reopen()
     try:
         for stage in wanted:
             await _run_stage(cell, stage, connections, method)
@@ -301,6 +302,7 @@ async def _run_stage(
         case Stage.EXTRACT:
             connection = await connections.extractor(cell)
             if connection is not None:
+                begin_extraction(cell, connection)
                 await extract(cell, connection)
             write_structured_tables(cell)
         case Stage.SCORE:
@@ -340,7 +342,7 @@ def _timestamp(settings: RunSettings, cells: list[Cell]) -> str:
     existing = [_runs(settings.out, cell) for cell in cells]
     stamps = [folder.timestamp for folders in existing for folder in folders]
     if settings.new or not stamps:
-        return _free_timestamp(stamps)
+        return timestamp_after(stamps)
     latest = max(stamps)
     here = [
         (cell, folder)
@@ -351,19 +353,11 @@ def _timestamp(settings: RunSettings, cells: list[Cell]) -> str:
     unfinished = any(not folder.closed for _, folder in here)
     if unfinished or not any(_differences(cell, folder) for cell, folder in here):
         return latest
-    return _free_timestamp(stamps)
+    return timestamp_after(stamps)
 
 
 def _runs(out: Path, cell: Cell) -> list[RunFolder]:
     return runs_of_cell(out, cell.experiment, cell.use.key)
-
-
-def _free_timestamp(taken: list[str]) -> str:
-    # Two runs begun within a second must not share a folder.
-    moment = datetime.now(UTC)
-    while new_timestamp(moment) in taken:
-        moment += timedelta(seconds=1)
-    return new_timestamp(moment)
 
 
 def _differences(cell: Cell, folder: RunFolder) -> list[str]:
@@ -389,7 +383,7 @@ def _closed_outcome(cell: Cell) -> CellOutcome | None:
     return CellOutcome(cell.folder, status, manifest, already=True)
 
 
-def _reopened(cell: Cell, done: CellOutcome) -> bool:
+def _is_asked_again(cell: Cell, done: CellOutcome) -> bool:
     if done.manifest is None:
         return False
     reports = done.manifest.studies.values()
@@ -401,7 +395,4 @@ def _reopened(cell: Cell, done: CellOutcome) -> bool:
         (report.recheck.percent if report.recheck else 0.0) < cell.settings.recheck
         for report in reports
     )
-    if not (cell.settings.retry_failed and missing) and not unchecked:
-        return False
-    cell.folder.manifest_path.unlink()
-    return True
+    return (cell.settings.retry_failed and missing) or unchecked

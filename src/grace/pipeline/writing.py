@@ -97,13 +97,16 @@ def rewrite_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Pat
     Write the summaries of a closed run again, and their hashes into its manifest.
 
     Raises:
-        RunFolderError: The run is not closed.
+        RunFolderError: The run is not closed, or another process works on it.
     """
-    manifest = read_manifest(folder)
-    written = write_summaries(folder, inputs)
-    entries = {path.name: file_entry(path) for path in written}
-    if any(manifest.files.get(name) != entry for name, entry in entries.items()):
-        write_manifest(folder, manifest.model_copy(update={"files": {**manifest.files, **entries}}))
+    with folder.lock():
+        manifest = read_manifest(folder)
+        written = write_summaries(folder, inputs)
+        entries = {path.name: file_entry(path) for path in written}
+        if any(manifest.files.get(name) != entry for name, entry in entries.items()):
+            write_manifest(
+                folder, manifest.model_copy(update={"files": {**manifest.files, **entries}})
+            )
     return written
 
 
@@ -121,7 +124,7 @@ def close(cell: Cell, record: RunRecord) -> RunManifest:
     write_manifest(cell.folder, manifest)
     faults = validate_manifest(cell.folder)
     if faults:
-        cell.folder.manifest_path.unlink()
+        cell.folder.reopen()
         raise ValidationFailed(str(cell.folder.path), faults)
     return manifest
 

@@ -6,6 +6,7 @@ with a line for each row of an input may be larger than memory: they are written
 and read row by row.
 """
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
+from grace.engine.disk import sync_folder
 from grace.errors import RunFolderError
 from grace.studies.streamed import Streamed
 
@@ -120,8 +122,11 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        # Where nothing can be written, nothing can be removed.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
             raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
         raise

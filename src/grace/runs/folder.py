@@ -5,23 +5,25 @@ Run folders: `{out}/{experiment}/{model}/{timestamp}/` and what lies in them.
 `manifest.json` last: a folder that has both is closed.
 """
 
-import fcntl
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from grace.errors import RunFolderError, RunLocked, UsageError
+from grace.engine.disk import make_folder
+from grace.errors import RunFolderError, UsageError
 from grace.runs.csvfile import write_bytes
-from grace.runs.identity import RunIdentity
+from grace.runs.identity import ExtractorIdentity, RunIdentity
+from grace.runs.lock import locked
 from grace.settings import RunSettings
 
 TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
+_PUBLISHED = (".csv", ".jsonl")
+_LAST_MOMENT = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=1)
 
 
 class RunRecord(BaseModel):
@@ -72,6 +74,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def extractor_path(self) -> Path:
+        """`extractor.json`."""
+        return self.path / "extractor.json"
+
+    @property
     def manifest_path(self) -> Path:
         """`manifest.json`."""
         return self.path / "manifest.json"
@@ -95,6 +102,19 @@ class RunFolder:
         """Return the path of a table; *kind* as in `raw_responses`."""
         return self.path / f"{self.model}_{study}_{kind}.csv"
 
+    def published(self) -> list[str]:
+        """
+        Return the names of tables and logs, in order.
+
+        Raises:
+            RunFolderError: The folder cannot be read.
+        """
+        try:
+            names = sorted(path.name for path in self.path.iterdir())
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be read: {error.strerror}") from error
+        return [name for name in names if name.endswith(_PUBLISHED) and not name.startswith(".")]
+
     def make(self) -> None:
         """
         Make the folder.
@@ -103,10 +123,24 @@ class RunFolder:
             RunFolderError: It cannot be made.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise RunFolderError(
                 f"{self.path}: cannot be made: {error.strerror}; choose another --out"
+            ) from error
+
+    def reopen(self) -> None:
+        """
+        Take away the manifest, if there is one: the run is no longer finished.
+
+        Raises:
+            RunFolderError: It cannot be removed.
+        """
+        try:
+            self.manifest_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.manifest_path}: cannot be removed: {error.strerror}"
             ) from error
 
     def write_record(self, record: RunRecord) -> None:
@@ -134,6 +168,26 @@ class RunFolder:
             where = ".".join(str(part) for part in problem["loc"])
             raise RunFolderError(f"{self.record_path}: {where}: {problem['msg']}") from error
 
+    def write_extractor(self, identity: ExtractorIdentity) -> None:
+        """Write `extractor.json`."""
+        write_bytes(self.extractor_path, (identity.model_dump_json(indent=2) + "\n").encode())
+
+    def read_extractor(self) -> ExtractorIdentity | None:
+        """
+        Read `extractor.json`; None if no model has extracted yet.
+
+        Raises:
+            RunFolderError: It is not what Grace wrote.
+        """
+        try:
+            return ExtractorIdentity.model_validate_json(self.extractor_path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RunFolderError(f"{self.extractor_path}: {error.strerror}") from error
+        except ValidationError as error:
+            raise RunFolderError(f"{self.extractor_path}: {error.errors()[0]['msg']}") from error
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """
@@ -141,22 +195,16 @@ class RunFolder:
 
         Raises:
             RunLocked: Another process works on this run.
+
+            RunFolderError: It cannot be locked here.
         """
-        try:
-            descriptor = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunFolderError(f"{self.path}: cannot be locked: {error.strerror}") from error
-        try:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunLocked(
-                    f"{self.path}: another process is working on this run; wait for it, or give "
-                    "another --out"
-                ) from error
+        with locked(self.path / "run.lock"):
             yield
-        finally:
-            os.close(descriptor)
+
+
+def is_timestamp(text: str) -> bool:
+    """Whether *text* is a timestamp such as 20260131T235959Z."""
+    return _TIMESTAMP.fullmatch(text) is not None
 
 
 def check_timestamp(text: str) -> str:
@@ -166,7 +214,7 @@ def check_timestamp(text: str) -> str:
     Raises:
         UsageError: It is not.
     """
-    if not _TIMESTAMP.fullmatch(text):
+    if not is_timestamp(text):
         raise UsageError(f"--timestamp is {text!r}; expected UTC as 20260131T235959Z")
     return text
 
@@ -176,14 +224,36 @@ def new_timestamp(now: datetime | None = None) -> str:
     return (now or datetime.now(UTC)).strftime(TIMESTAMP_FORMAT)
 
 
+def timestamp_after(taken: Iterable[str], now: datetime | None = None) -> str:
+    """
+    Return the timestamp of now, or one after all that are taken.
+
+    The run that was begun last is the one that goes on, and names say the order:
+    also within a second, and after a clock was set back.
+    """
+    moment = now or datetime.now(UTC)
+    known = sorted(filter(None, map(_moment, taken)))
+    # Beyond the calendar's end there is no later name: such a folder is left out.
+    while known and known[-1] >= _LAST_MOMENT:
+        known.pop()
+    if known and new_timestamp(known[-1]) >= new_timestamp(moment):
+        moment = known[-1] + timedelta(seconds=1)
+    return new_timestamp(moment)
+
+
+def _moment(timestamp: str) -> datetime | None:
+    try:
+        return datetime.strptime(timestamp, TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def runs_of_cell(out: Path, experiment: str, model: str) -> list[RunFolder]:
     """Return a cell's run folders that were begun, oldest first."""
     parent = out / experiment / model
     if not parent.is_dir():
         return []
-    found = (
-        RunFolder(path) for path in sorted(parent.iterdir()) if _TIMESTAMP.fullmatch(path.name)
-    )
+    found = (RunFolder(path) for path in sorted(parent.iterdir()) if is_timestamp(path.name))
     return [folder for folder in found if folder.begun]
 
 

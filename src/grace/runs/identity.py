@@ -51,6 +51,44 @@ class RunIdentity(BaseModel):
     asking: Mapping[str, JsonValue]
 
 
+class ExtractorIdentity(BaseModel):
+    """
+    Who turns responses into fields, if a model does.
+
+    It is known only when that model is first needed: after the responses, which
+    another server may have given.
+
+    Attributes:
+        model: As in `RunIdentity`.
+
+        server: As in `RunIdentity`.
+
+        layout_sha256: Hash of what it is asked, whatever the responses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Mapping[str, JsonValue]
+    server: Mapping[str, JsonValue]
+    layout_sha256: str
+
+
+def check_extractor(recorded: ExtractorIdentity, wanted: ExtractorIdentity, folder: str) -> None:
+    """
+    Check that an extraction may be continued.
+
+    Raises:
+        IdentityMismatch: With one line for each field that differs.
+    """
+    differences = identity_differences(recorded, wanted)
+    if differences:
+        raise IdentityMismatch(
+            f"{folder}: the extraction was begun by another extractor; serve the one that began "
+            "it, or start another run with --new:",
+            [f"extractor.{line}" for line in differences],
+        )
+
+
 def check_identity(recorded: RunIdentity, wanted: RunIdentity, folder: str) -> None:
     """
     Check that a run may be continued.
@@ -67,7 +105,7 @@ def check_identity(recorded: RunIdentity, wanted: RunIdentity, folder: str) -> N
         )
 
 
-def identity_differences(recorded: RunIdentity, wanted: RunIdentity) -> list[str]:
+def identity_differences(recorded: BaseModel, wanted: BaseModel) -> list[str]:
     """Return one line for each field in which two identities differ."""
     before = _flat(recorded.model_dump(mode="json"))
     after = _flat(wanted.model_dump(mode="json"))

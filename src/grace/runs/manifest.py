@@ -18,7 +18,7 @@ from grace.engine.events import StageCounts
 from grace.errors import RunFolderError
 from grace.runs.csvfile import write_bytes
 from grace.runs.folder import RunFolder
-from grace.runs.identity import RunIdentity
+from grace.runs.identity import ExtractorIdentity, RunIdentity
 
 _RECORDED_PACKAGES = ("grace", "aiohttp", "numpy", "pandas", "pydantic", "scipy", "xllamacpp")
 
@@ -202,6 +202,8 @@ class RunManifest(BaseModel):
 
         identity: See `RunIdentity`.
 
+        extractor: See `ExtractorIdentity`; null if no model extracted.
+
         request: The settings given.
 
         studies: By study key.
@@ -221,6 +223,7 @@ class RunManifest(BaseModel):
     complete: bool
     warnings: tuple[str, ...]
     identity: RunIdentity
+    extractor: ExtractorIdentity | None = None
     request: Mapping[str, JsonValue]
     studies: Mapping[str, StudyReport]
     versions: Mapping[str, str]
@@ -239,10 +242,18 @@ def software_versions() -> dict[str, str]:
 
 
 def file_entry(path: Path) -> FileEntry:
-    """Return a file's size and hash."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-        return FileEntry(bytes=stream.tell(), sha256=digest.hexdigest())
+    """
+    Return a file's size and hash.
+
+    Raises:
+        RunFolderError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256")
+            return FileEntry(bytes=stream.tell(), sha256=digest.hexdigest())
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def write_manifest(folder: RunFolder, manifest: RunManifest) -> None:

@@ -152,3 +152,19 @@ def _completion_block(turn: Turn) -> str:
     told = "\n\n".join(part for part in (turn.context, turn.instruction) if part)
     asked = f"Question: {turn.question}\nAnswer:"
     return f"{told}\n\n{asked}" if told else asked
+
+
+def layout_sha256(mode: PromptMode, convention: Convention = PLAIN) -> str:
+    """
+    Return the hash of how turns are laid out, whatever their words.
+
+    A study's definition holds its words only; another version of Grace may put
+    the same words before a model in another way.
+    """
+    turns = [Turn("context", "instruction", "question"), Turn("", "instruction", "question")]
+    turns.append(Turn(question="question"))
+    shown = [
+        build_prompt(turns[: count + 1], ["response"] * count, mode, convention).sha256()
+        for count in range(len(turns))
+    ]
+    return hashlib.sha256("\n".join([*shown, *COMPLETION_STOP]).encode()).hexdigest()

@@ -1,0 +1,116 @@
+"""
+The lock that keeps two processes from working on one run folder.
+
+It is a POSIX record lock (`fcntl`): the only kind that NFS and CephFS hold
+between machines. The operating system frees it when its holder dies, however
+that happens; a file whose presence means "locked" would stay. The locked file
+names its holder, for the message only: what it says locks nothing.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from grace.errors import RunFolderError, RunLocked
+
+_MOST_BYTES = 4096
+_HELD_BY_ANOTHER = frozenset({errno.EAGAIN, errno.EACCES})
+
+# Record locks do not bind the process that holds them, and closing any descriptor of the file
+# frees them: what this process holds must be known before the file is opened again.
+_held: dict[tuple[int, int, int], bytes] = {}
+_changing = threading.Lock()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """
+    Hold the lock for the length of a `with` block.
+
+    Args:
+        path: The file to be locked; made if missing.
+
+    Raises:
+        RunLocked: Another process, or another part of this one, holds it.
+
+        RunFolderError: The file cannot be made, or its file system has no locks.
+    """
+    with _changing:
+        descriptor, key = _acquire(path)
+    try:
+        yield
+    finally:
+        with _changing:
+            del _held[key]
+            # A closed run that is passed on need not name a machine.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+
+def _acquire(path: Path) -> tuple[int, tuple[int, int, int]]:
+    with contextlib.suppress(OSError):
+        if (holder := _held.get(_key(path.stat()))) is not None:
+            raise RunLocked(_refusal(path, holder))
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be locked: {error.strerror}") from error
+    try:
+        _lock(descriptor, path)
+        holder = _holder()
+        # The name is a courtesy: a full disk is met, and told, when something matters.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder, 0)
+        key = _key(os.fstat(descriptor))
+        _held[key] = holder
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, key
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _HELD_BY_ANOTHER:
+            raise RunFolderError(
+                f"{path}: cannot be locked: {error.strerror}; two processes could work on this "
+                "run without knowing. Choose another --out, on a file system with POSIX locks "
+                "(NFS with its lock service, CephFS, Lustre mounted with flock)"
+            ) from error
+        raise RunLocked(_refusal(path, os.pread(descriptor, _MOST_BYTES, 0))) from error
+
+
+def _key(status: os.stat_result) -> tuple[int, int, int]:
+    # A forked child has this table, but not the locks.
+    return status.st_dev, status.st_ino, os.getpid()
+
+
+def _holder() -> bytes:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    said = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+    return json.dumps(said).encode() + b"\n"
+
+
+def _refusal(path: Path, holder: bytes) -> str:
+    try:
+        said = json.loads(holder)
+        by = f" (process {said['pid']} on {said['host']}, since {said['since']})"
+    except (ValueError, KeyError, TypeError):
+        # It was just being written, or an earlier version of Grace holds the lock.
+        by = ""
+    return (
+        f"{path.parent}: another process is working on this run{by}; wait for it, or give "
+        "another --out"
+    )

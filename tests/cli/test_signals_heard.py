@@ -1,0 +1,88 @@
+import asyncio
+import signal
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from grace.cli.signals import interruptible, run_until_stopped
+from grace.engine.events import StopFlag
+from grace.errors import RunInterrupted
+
+
+async def wait_for(stop: StopFlag) -> str:
+    while not stop.requested:  # noqa: ASYNC110  the flag can only be looked at
+        await asyncio.sleep(0.001)
+    return "drained"
+
+
+async def hang() -> str:
+    await asyncio.sleep(60)
+    return "never"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_loop_is_made_is_heard_once_it_runs(number: signal.Signals) -> None:
+    stop = StopFlag()
+
+    def begin() -> Coroutine[Any, Any, str]:
+        signal.raise_signal(number)
+        return wait_for(stop)
+
+    assert run_until_stopped(begin, stop, 15) == "drained"
+    assert stop.requested
+
+
+def test_two_signals_while_the_loop_is_made_end_it() -> None:
+    def begin() -> Coroutine[Any, Any, str]:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return hang()
+
+    with pytest.raises(RunInterrupted, match="everything finished is kept"):
+        run_until_stopped(begin, StopFlag(), 15)
+
+
+def test_sigterm_waits_for_as_long_as_it_was_told() -> None:
+    def begin() -> Coroutine[Any, Any, str]:
+        signal.raise_signal(signal.SIGTERM)
+        return hang()
+
+    with pytest.raises(RunInterrupted):
+        run_until_stopped(begin, StopFlag(), 0.05)
+    # The deadline beside the loop ends with it.
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+
+
+def test_a_signal_between_two_steps_of_the_work_is_heard() -> None:
+    stop = StopFlag()
+
+    async def work() -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return await wait_for(stop)
+
+    assert run_until_stopped(work, stop, 15) == "drained"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_outside_of_a_loop_both_signals_interrupt(number: signal.Signals) -> None:
+    with pytest.raises(RunInterrupted), interruptible():
+        signal.raise_signal(number)
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    stop = StopFlag()
+    stop.request()
+    with interruptible():
+        assert run_until_stopped(lambda: wait_for(stop), stop, 15) == "drained"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_the_work_raises_is_passed_on() -> None:
+    async def fail() -> None:
+        raise RunInterrupted("as told")
+
+    with pytest.raises(RunInterrupted, match="as told"):
+        run_until_stopped(fail, StopFlag(), 15)
