@@ -158,7 +158,13 @@ class ModelSpec(Strict):
     def _is_hosted_or_served(self) -> Self:
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
-            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.password:
+            if "@" in self.endpoint or parts.query:
+                # The value is not shown: it may hold a key.
+                raise ValueError(
+                    "endpoint holds a user name, a password or a query; give the address alone, "
+                    "and the key by api_key_env"
+                )
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
                 raise ValueError(
                     f"endpoint is {self.endpoint!r}; expected a URL such as https://api.example.org"
                 )

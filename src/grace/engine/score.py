@@ -35,6 +35,8 @@ from grace.scoring.candidates import CandidateSet, SurfaceForm, continuation_tok
 from grace.studies.probes import CandidateProbe
 from grace.studies.prompts import PLAIN, Convention, Message, Prompt, PromptMode, build_prompt
 
+# Messages end up in tables: enough to see a seam, too little to read what somebody wrote.
+_SHOWN_OF_PROMPT = 10
 _NEIGHBOURS = ("a", ".", "\n", " ", "<", '"')
 
 
@@ -317,7 +319,7 @@ class Scorer:
                 except TokenBoundaryError as error:
                     raise TokenBoundaryError(
                         f"probe {probe.name}, answer {surface!r} after "
-                        f"{rendered.text[-20:]!r}: {error}"
+                        f"{rendered.text[-_SHOWN_OF_PROMPT:]!r}: {error}"
                     ) from error
                 forms.append(SurfaceForm(answer.label, text, token_ids))
         try:
