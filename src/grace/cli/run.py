@@ -62,6 +62,7 @@ def run(
     dry_run: options.DryRun = False,
     new: options.New = False,
     retry_failed: options.RetryFailed = False,
+    audit: options.Audit = False,
 ) -> None:
     """
     Plan and run experiments here: ask, extract, score, summarise, validate.
@@ -188,6 +189,7 @@ def stage(
     pmi: options.Pmi = False,
     terminators: options.Terminators = False,
     dry_run: options.DryRun = False,
+    audit: options.Audit = False,
 ) -> None:
     """Run one stage of one experiment on one model: what containers run."""
     raise typer.Exit(execute(options.settings_of(context), frozenset({name})))

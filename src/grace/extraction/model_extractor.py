@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue, ValidationError
 
+from grace.engine.audit import Audit
 from grace.engine.plan import QueryKey, digest
 from grace.extraction.parsed import AMOUNT_WORDS, Value
 from grace.extraction.schema import extraction_model, field_values, json_schema
@@ -60,6 +61,8 @@ class ModelExtractor:
 
         convention: Where the model's answer begins. A server that renders chats
             itself is sent none of it.
+
+        audit: Keeps the prompts, if they are to be kept.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class ModelExtractor:
         client: InferenceClient,
         mode: PromptMode,
         convention: Convention = PLAIN,
+        audit: Audit | None = None,
     ) -> None:
         self.name = name
         self._client = client
         self._mode = mode
         self._convention = convention
+        self._audit = audit
 
     async def extract(self, study: Study, responses: Mapping[str, str]) -> Mapping[str, JsonValue]:
         """
@@ -110,6 +115,8 @@ class ModelExtractor:
             prompt = Prompt(messages=tuple(messages), answer_prefix=self._convention.answer_prefix)
         else:
             prompt = Prompt(text="\n\n".join([*(m.content for m in messages), "JSON:"]))
+        if self._audit is not None:
+            await self._audit.note(self._client, prompt, "extraction")
         constrained = self._client.capabilities.json_schema
         generation = await self._client.generate(
             GenerationRequest(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from grace.engine.audit import audited
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
 from grace.pipeline.cautions import score_cautions
@@ -49,6 +50,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         for path in cell.folder.path.iterdir()
         if path.suffix in {".csv", ".jsonl"} and not path.name.startswith(".")
     )
+    names += [f"audit/{path.name}" for path in sorted(cell.folder.audit.glob("*.jsonl"))]
     return RunManifest(
         started=record.started,
         finished=finished.isoformat(timespec="seconds"),
@@ -199,7 +201,24 @@ def _warnings(
                 f"{study}: median coverage is below {LOW_COVERAGE} for {', '.join(low)}: left to "
                 "itself, the model rarely answers from the set"
             )
+    yield from _audit_cautions(cell, records)
     yield from score_cautions(cell, studies, records)
     cut = sum(record.value.get("finish_reason") == "length" for record in records.values())
     if cut:
         yield f"{cut} responses were cut off at their longest length"
+
+
+def _audit_cautions(cell: Cell, records: Mapping[QueryKey, Record]) -> Iterable[str]:
+    if not cell.settings.audit and not cell.folder.audit.exists():
+        return
+    kept = audited(cell.folder.audit)
+    sent = {
+        str(record.value["prompt_sha256"])
+        for record in records.values()
+        if "prompt_sha256" in record.value
+    }
+    if missing := len(sent - kept):
+        yield (
+            f"{missing} of {len(sent)} prompts are not in the audit copy: they were sent without "
+            "--audit"
+        )

@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "journal"
 
     @property
+    def audit(self) -> Path:
+        """The folder of the audit copy, if one was asked for."""
+        return self.path / "audit"
+
+    @property
     def record_path(self) -> Path:
         """`run.json`."""
         return self.path / "run.json"
