@@ -12,6 +12,9 @@ from pydantic import JsonValue
 from grace.engine.audit import audited
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
+from grace.extraction.extract import plan_extraction
+from grace.extraction.result import RULES
+from grace.pipeline.asking import row_texts
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
@@ -96,6 +99,29 @@ def query_counts(
     return counts
 
 
+def extraction_counts(
+    plan: ResponsePlan, records: Mapping[QueryKey, Record], extractor: str
+) -> QueryCounts:
+    """
+    Return the accounting of the extractions that a model is asked for.
+
+    Args:
+        plan: The responses.
+
+        records: The journal.
+
+        extractor: As the identity has it: a model's key, perhaps after `rules+`.
+    """
+    todo = plan_extraction(
+        plan.trials.study,
+        row_texts(plan, records),
+        extractor.removeprefix(f"{RULES}+"),
+        rules_first=extractor.startswith(f"{RULES}+"),
+    )
+    (counts,) = query_counts({"": [one.key for one in todo]}, records).values()
+    return counts
+
+
 def response_keys(plan: ResponsePlan) -> dict[str, list[QueryKey]]:
     """Return the query keys of Experiment 1 by probe."""
     keys: dict[str, list[QueryKey]] = {probe.name: [] for probe in plan.trials.study.dialogue}
@@ -129,6 +155,11 @@ def _response_report(
         complete_rows=sum(row_responses(row, records).status == ANSWERED for row in plan.rows),
         queries=query_counts(response_keys(plan), records),
         extraction=dict(sorted(outcomes.items())),
+        extraction_queries=(
+            extraction_counts(plan, records, cell.extractor.label)
+            if cell.extractor.use is not None
+            else None
+        ),
         prompts_sha256=_prompts_hash(plan.query_keys, records),
     )
 

@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from grace.engine.plan import QueryKey, plan_responses, plan_scores
 from grace.errors import RunFolderError
-from grace.pipeline.closing import response_keys, score_keys
 from grace.pipeline.inputs import load_input, resolve_study
 from grace.runs.csvfile import csv_bytes, read_table
 from grace.runs.folder import RunFolder, RunRecord
-from grace.settings import RunSettings
 from grace.studies.study import Study
 from grace.studies.trials import TrialSet, parse_trials
 
@@ -73,19 +70,3 @@ def _from_table(folder: RunFolder, study: Study, rows: int, sha256: str) -> Tria
     width = len(study.columns)
     content = csv_bytes(table.header[:width], [row[:width] for row in table.rows[:rows]])
     return replace(parse_trials(study, content, str(path)), sha256=sha256)
-
-
-def planned_keys(
-    folder: RunFolder, trials: TrialSet, settings: RunSettings
-) -> dict[str, list[QueryKey]]:
-    """Return the keys of a run's queries by probe."""
-    if folder.experiment == "exp2":
-        return score_keys(plan_scores(trials, pmi=settings.pmi))
-    return response_keys(
-        plan_responses(
-            trials,
-            seed=settings.seed,
-            replicates=settings.replicates,
-            deterministic=settings.temperature == 0,
-        )
-    )
