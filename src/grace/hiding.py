@@ -26,7 +26,7 @@ _TIMES_ESCAPED = 3
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){8,}")
 # The same few letters may stand in many places of a long text.
-_MOST_PLACES = 20
+_MOST_PLACES = 50
 
 
 def letters(text: str) -> str:
@@ -152,29 +152,37 @@ def _shared(kept: str, sources: Sequence[str], shortest: int) -> list[tuple[int,
     """Return where a text has runs in common with sources."""
     # A run of 2n - 1 letters holds a whole block of n, wherever blocks of n begin.
     size = (shortest + 1) // 2
+    # Lines do not hold line breaks: no run goes from one source into the next.
+    everything = "\n".join(sources)
     spans: list[tuple[int, int]] = []
     for begin in range(0, len(kept) - size + 1, size):
         if spans and spans[-1][1] >= begin + size:
             continue
-        block = kept[begin : begin + size]
-        longest = (begin, begin)
-        for source in sources:
-            for place in _places(block, source):
-                run = _extended(kept, begin, source, place, size)
-                if run[1] - run[0] > longest[1] - longest[0]:
-                    longest = run
-        if longest[1] - longest[0] >= shortest:
-            spans.append(longest)
+        first, last = _around(kept, begin, everything, size, shortest)
+        if last > first:
+            spans.append((first, last))
     return spans
 
 
-def _places(block: str, source: str) -> Iterator[int]:
-    place = source.find(block)
+def _around(kept: str, begin: int, everything: str, size: int, shortest: int) -> tuple[int, int]:
+    """Return what of a text, around a block, stands in the sources too; nothing if too little."""
+    first, last = begin, begin
+    block = kept[begin : begin + size]
+    place = everything.find(block)
     for _ in range(_MOST_PLACES):
         if place < 0:
-            return
-        yield place
-        place = source.find(block, place + 1)
+            return first, last
+        start, end = _extended(kept, begin, everything, place, size)
+        if end - start >= shortest:
+            first, last = min(first, start), max(last, end)
+        place = everything.find(block, place + 1)
+    # A common word: whole runs around it are looked for as well.
+    for start in range(max(0, begin + size - shortest), begin + 1):
+        place = everything.find(kept[start : start + shortest])
+        if place >= 0 and start + shortest <= len(kept):
+            low, high = _extended(kept, start, everything, place, shortest)
+            first, last = min(first, low), max(last, high)
+    return first, last
 
 
 def _extended(kept: str, begin: int, source: str, place: int, size: int) -> tuple[int, int]:

@@ -21,8 +21,8 @@ SHORTEST_RUN = 12
 
 _SHOWN = 300
 _LOOKED_AT = 4 * _SHOWN
-_MOST_TEXTS = 2048
-_MOST_CHARACTERS = 1_000_000
+_MOST_TEXTS = 1024
+_MOST_CHARACTERS = 500_000
 _TOKEN_IDS = re.compile(r"\d+(?:\s*,\s*\d+){7,}")
 
 
@@ -88,4 +88,5 @@ class Echoes:
         for text in self._texts:
             if text not in self._letters:
                 self._letters[text] = letters(text)
-        return list(dict.fromkeys(self._letters[text] for text in self._texts))
+        # The newest first: a message mostly repeats its own request.
+        return list(dict.fromkeys(self._letters[text] for text in reversed(self._texts)))
