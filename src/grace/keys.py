@@ -20,6 +20,7 @@ from grace.hiding import encodings, letters, unescaped, without
 FILE_SUFFIX = "_FILE"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_NAME = 64
+_SHORTEST_LONG_NAME = 20
 _LONGEST_KEY_BYTES = 16 * 1024
 # Shorter than this, a key is made up for a server that wants none.
 _SHORTEST_SECRET = 12
@@ -33,10 +34,15 @@ def is_variable(name: str) -> bool:
     """
     Tell whether a text can be the name of a variable; a key seldom can.
 
-    >>> is_variable("GRACE_API_KEY"), is_variable("sk-0123")
-    (True, False)
+    >>> is_variable("GRACE_API_KEY"), is_variable("sk-0123"), is_variable("hf_" + "aB1" * 9)
+    (True, False, False)
     """
-    return len(name) <= _LONGEST_NAME and _VARIABLE.fullmatch(name) is not None
+    if len(name) > _LONGEST_NAME or not _VARIABLE.fullmatch(name):
+        return False
+    # Keys may consist of letters and digits only; names of that length have words.
+    mixed = any(map(str.islower, name)) and any(map(str.isupper, name))
+    wordless = "_" not in name and any(map(str.isdigit, name))
+    return len(name) < _SHORTEST_LONG_NAME or not (mixed or wordless)
 
 
 def read_key(variable: str) -> str | None:

@@ -211,3 +211,30 @@ def test_failed_extractions_alone_are_asked_again_too(setting: Setting) -> None:
     assert setting.resume("out", "--retry-failed") == 0
     assert {one.prompt for one in setting.asked("extract")} == failed
     assert not setting.asked("generate")
+
+
+def test_failed_rechecks_alone_are_asked_again_too(
+    setting: Setting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--experiment", "exp2", "--recheck", "30")
+    assert setting.run("whole", *flags) == 0
+    first = len(setting.asked("score"))
+    assert setting.run("out", "--experiment", "exp2") == 0
+    without = len(setting.asked("score"))
+    assert without < first
+    setting.server.trouble = lambda number, _: refuse(400) if number > 2 else None
+    # The first measurement is complete: a check of it is no missing answer.
+    assert setting.run("out", *flags) == 0
+    manifest = read_manifest(setting.folder("out"))
+    again = [one.recheck for one in manifest.studies.values() if one.recheck]
+    assert sum(one.failed for one in again) == sum(one.planned for one in again) > 0
+    capsys.readouterr()
+    assert invoke(["status", str(setting.folder("out").path)]) == 0
+    assert "--retry-failed" in capsys.readouterr().out
+    setting.server.trouble = lambda _number, _payload: None
+    assert setting.resume("out", "--retry-failed") == 0
+    manifest = read_manifest(setting.folder("out"))
+    again = [one.recheck for one in manifest.studies.values() if one.recheck]
+    assert sum(one.answered for one in again) == sum(one.planned for one in again)
+    assert 0 < len(setting.asked("score")) < without
+    assert setting.tables("out") == setting.tables("whole")

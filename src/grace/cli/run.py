@@ -28,6 +28,7 @@ from grace.pipeline.overview import overview_of
 from grace.pipeline.run import CellStatus, PreparedRun, RunOutcome, prepare
 from grace.pipeline.stages import Stage
 from grace.runs.folder import RunFolder, find_runs
+from grace.runs.manifest import read_manifest
 from grace.settings import RunSettings
 
 EXIT_INCOMPLETE = 3
@@ -140,10 +141,19 @@ def resume(
             "timestamp": run_folder.timestamp,
             "new": False,
             "retry_failed": retry_failed,
+            "recheck": max(request.recheck, _rechecked(run_folder)),
             "threads": threads if threads is not None else request.threads,
         }
     )
     raise typer.Exit(execute(settings))
+
+
+def _rechecked(folder: RunFolder) -> float:
+    """Return the share that was rechecked, which may have been asked for after the run began."""
+    if not folder.closed:
+        return 0.0
+    reports = read_manifest(folder).studies.values()
+    return max((one.recheck.percent for one in reports if one.recheck is not None), default=0.0)
 
 
 def _one_run(folder: Path) -> RunFolder:
@@ -191,7 +201,12 @@ def stage(
     dry_run: options.DryRun = False,
     audit: options.Audit = False,
 ) -> None:
-    """Run one stage of one experiment on one model: what containers run."""
+    """
+    Run one stage of one experiment on one model: what containers run.
+
+    A stage that leaves the run open exits with 0 once it is over; `validate`,
+    which closes the run, exits with 3 if answers are missing.
+    """
     raise typer.Exit(execute(options.settings_of(context), frozenset({name})))
 
 

@@ -159,7 +159,7 @@ def standing(folder: RunFolder) -> Standing:
         failed = any(line.counts is not None and line.counts.failed for line in lines)
         ended = _ended(read_journal(folder.journal).records.values() if failed else ())
         state = RunState.COMPLETE if manifest.complete else RunState.INCOMPLETE
-        command = "" if manifest.complete else retry_command(folder)
+        command = "" if manifest.complete and not failed else retry_command(folder)
         return Standing(
             folder=folder,
             state=state,
