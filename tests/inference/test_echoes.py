@@ -89,6 +89,16 @@ async def test_a_prompt_that_was_sent_as_text_before_is_not_shown_when_it_comes_
     assert str(caught.value) == ("/completion: HTTP 400: cannot decode <[prompt]'> from [[tokens]]")
 
 
+async def test_a_reply_that_is_no_json_is_shown_without_the_prompt_in_it() -> None:
+    async with serving(echoing(200, lambda body, _: f"<html>{body}</html>")) as url:
+        transport = Transport(url)
+        with pytest.raises(BadReply) as caught:
+            await transport.post("/v1/completions", {"prompt": STORY})
+        await transport.aclose()
+    assert "Canary" not in str(caught.value)
+    assert "[prompt]" in str(caught.value)
+
+
 async def test_messages_of_a_chat_are_taken_out() -> None:
     payload = {
         "messages": [{"role": "user", "content": STORY}, {"role": "assistant", "content": ""}]

@@ -13,6 +13,7 @@ from grace.engine.journal import read_journal
 from grace.runs.folder import RunFolder, find_runs
 from grace.runs.manifest import read_manifest
 from inputs import input_flags
+from processes import Forker, wait_for_lines
 
 FLAGS = ("--extractor", "rules+smollm2-135m", "--recheck", "20")
 
@@ -97,3 +98,54 @@ def test_a_run_that_is_resumed_goes_on_with_its_copy_and_says_what_it_lacks(
         f"{total - copies} of {total} prompts are not in the audit copy: they were sent without "
         "--audit"
     )
+
+
+def test_killed_at_any_moment_the_copy_has_every_answered_prompt_once(
+    tmp_path: Path, small_inputs: Mapping[str, Path], forker: Forker
+) -> None:
+    server = FakeLlamaCpp(delay_seconds=0.005)
+    out = tmp_path / "out"
+    flags = ["--extractor", "rules", "--audit", "--out", str(out), *input_flags(small_inputs)]
+    with served(server) as url:
+        command = ["run", "--endpoint", url, *flags, "--concurrency", "3"]
+        for lines in (2, 7, 13, 20, 26):
+            started = forker.start(command, tmp_path / "log")
+            wait_for_lines(out, lines)
+            started.kill()
+            started.wait()
+            for folder in find_runs(out):
+                check_copy(folder)
+        code, shown = forker.run(command, tmp_path / "log")
+        assert code == 0, shown
+    folders = find_runs(out)
+    assert len(folders) == 2
+    for folder in folders:
+        check_copy(folder)
+        assert not any("audit" in one for one in read_manifest(folder).warnings)
+    assert invoke(["validate", str(out)]) == 0
+
+
+def check_copy(folder: RunFolder) -> None:
+    hashes = [one.prompt_sha256 for one in read_audit(folder.audit)]
+    assert len(hashes) == len(set(hashes))
+    records = read_journal(folder.journal).records.values()
+    assert {str(one.value["prompt_sha256"]) for one in records} <= set(hashes)
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_later(
+    tmp_path: Path, small_inputs: Mapping[str, Path], forker: Forker
+) -> None:
+    out = tmp_path / "out"
+    # The copy is larger than the journal: it meets the end of the disk first.
+    flags = ["--dry-run", "--audit", "--experiment", "exp1", "--out", str(out)]
+    command = ["run", *flags, *input_flags(small_inputs)]
+    code, shown = forker.run(command, tmp_path / "log", largest_file=6000)
+    assert code == 1
+    assert "/audit/respond-0001.jsonl: cannot be written: File too large" in shown
+    assert "give the same command again" in shown
+    assert "Traceback" not in shown
+    code, shown = forker.run(command, tmp_path / "log")
+    assert code == 0, shown
+    (folder,) = find_runs(out)
+    check_copy(folder)
+    assert invoke(["validate", str(out)]) == 0

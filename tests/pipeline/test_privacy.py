@@ -315,3 +315,22 @@ def test_a_key_given_as_the_name_of_its_variable_is_refused_and_not_shown(
     captured = capsys.readouterr()
     assert "name of an environment variable" in captured.err
     assert_not_in(captured.out + captured.err, "screen")
+
+
+def test_a_server_of_text_that_repeats_messages_leaves_no_trace_of_them(
+    tmp_path: Path,
+    canaries: Mapping[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GRACE_API_KEY", KEY)
+    parrot = Parrot(Talker(lambda _: "It was good."), 422, every=2, encoded=repr)
+    out = tmp_path / "out"
+    flags = ["--experiment", "exp1", "--extractor", "rules", *input_flags(canaries)]
+    with served(parrot) as url:
+        assert invoke(["run", "--endpoint", url, "--out", str(out), *flags]) == 3
+    assert parrot.repeated
+    captured = capsys.readouterr()
+    look_everywhere(out, captured.out + captured.err)
+    (folder,) = find_runs(out)
+    assert all("[prompt]" in error and "[key]" in error for error in errors_of(folder))

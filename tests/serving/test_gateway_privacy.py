@@ -3,15 +3,22 @@
 import base64
 import json
 import logging
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from fake_llamacpp import FakeLlamaCpp, serving
+from fake_llamacpp import FakeLlamaCpp, served, serving
 from gateway import ask, toy_app
 from grace.inference.llamacpp import LlamaCppClient
 from grace.inference.transport import Transport
+from processes import Forker
 
 KEY = "sk-canary/4f+7Q2=zz0192837465"
 TOKEN = "token-canary-of-the-gateway-0123"  # noqa: S105
@@ -61,3 +68,41 @@ async def test_neither_reply_nor_log_nor_metrics_show_prompt_key_or_token(
     for shown in (reply.body, wrong.body, metrics.body, caplog.text.encode()):
         for leak in (KEY, TOKEN, "canary", "Quillfeather", "Zanzibar", "sentence"):
             assert leak.encode() not in shown
+
+
+def test_the_process_says_and_logs_nothing_of_them_either(tmp_path: Path, forker: Forker) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    server = FakeLlamaCpp()
+    server.trouble = lambda number, payload: (
+        web.Response(text=f"lost {STORY} {payload['prompt']} Bearer {KEY}", status=500)
+        if number > 2
+        else None
+    )
+    environment = {
+        "GATE_FILE": str(tmp_path / "token"),
+        "GRACE_API_KEY_FILE": str(tmp_path / "key"),
+    }
+    with served(server) as url:
+        flags = ["--port", "0", "--endpoint", url, "--token-env", "GATE"]
+        command = forker.start(["gateway", *flags], tmp_path / "log", environment=environment)
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r"^http://\S+$", command.output, re.MULTILINE)):
+            assert time.monotonic() < deadline, command.output
+            time.sleep(0.02)
+        request = urllib.request.Request(  # noqa: S310
+            f"{found.group()}/v1/distributions",
+            json.dumps(BODY).encode(),
+            {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=60)  # noqa: S310
+        with caught.value as refusal:
+            said = refusal.read().decode()
+        command.kill(signal.SIGTERM)
+        assert command.wait() == 0
+    # Whoever runs the gateway reads what happened.
+    assert "HTTP 500: lost [prompt]" in command.output
+    for shown in (said, command.output):
+        for leak in (KEY, TOKEN, "canary", "Quillfeather", "Zanzibar", "sentence"):
+            assert leak not in shown

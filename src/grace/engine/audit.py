@@ -96,9 +96,15 @@ class Audit:
         """Sync and close."""
         if self._file is None:
             return
-        with self._file:
-            self._sync(self._file)
-        self._file = None
+        try:
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        except OSError as failure:
+            if error is None:
+                raise _not_written(self._path, failure) from failure
+        finally:
+            self._file = None
 
     async def note(
         self,
@@ -156,13 +162,6 @@ class Audit:
                 return self._path.open("xb")
             except FileExistsError:
                 number += 1
-
-    def _sync(self, file: IO[bytes]) -> None:
-        try:
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError as error:
-            raise _not_written(self._path, error) from error
 
 
 def read_audit(folder: Path) -> Iterator[AuditedPrompt]:
