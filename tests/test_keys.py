@@ -46,12 +46,12 @@ def test_two_sources_of_a_key_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
     ("content", "problem"),
     [
         (None, "cannot be read: No such file"),
-        (b" \n", "it is empty; write the key into it"),
+        (b" \n", "is empty; write the key into it"),
         (b"\xff\xfe", "it is not text"),
-        (b"k" * 20_000, "too long for a key"),
+        (b"k" * 20_000, "is too long for a key"),
     ],
 )
-def test_a_file_without_a_key_is_named_and_not_shown(
+def test_a_file_without_a_key_is_told_by_its_variable_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, problem: str
 ) -> None:
     path = tmp_path / "key"
@@ -60,8 +60,18 @@ def test_a_file_without_a_key_is_named_and_not_shown(
     monkeypatch.setenv("SOME_KEY_FILE", str(path))
     with pytest.raises(UsageError, match=problem) as caught:
         read_key("SOME_KEY")
-    assert str(caught.value).startswith(f"SOME_KEY_FILE names {path}: ")
+    assert str(caught.value).startswith("the file that SOME_KEY_FILE names ")
     assert "kkk" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pasted", [KEY, "x" * 5000])
+def test_a_key_in_place_of_its_file_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, pasted: str
+) -> None:
+    monkeypatch.setenv("SOME_KEY_FILE", pasted)
+    with pytest.raises(UsageError, match="the path of a file that holds the key") as caught:
+        read_key("SOME_KEY")
+    assert pasted not in str(caught.value)
 
 
 ENCODED = {

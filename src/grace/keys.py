@@ -25,6 +25,7 @@ _LONGEST_KEY_BYTES = 16 * 1024
 # Shorter than this, a key is made up for a server that wants none.
 _SHORTEST_SECRET = 12
 _SHORTEST_RUN = 8
+_SHORTEST_SHOWN = 4
 _ESCAPED_LETTER = re.compile(rb"\\u00[2-7]|%[2-7][0-9A-Fa-f]|&#")
 
 _known: dict[str, None] = {}
@@ -86,7 +87,8 @@ def hide_keys(text: str, *keys: str) -> str:
         keys: Those that must not be; by default all that were read.
     """
     for key in keys or known_keys():
-        if key:
+        # Less than that is no secret, and stands in many words.
+        if len(key) >= _SHORTEST_SHOWN:
             text = text.replace(key, "[key]")
     runs = [letters(key) for key in keys or known_keys()]
     return without(text, runs, "[key]", _SHORTEST_RUN)
@@ -135,16 +137,19 @@ class _WithoutKeys(logging.Formatter):
 
 
 def _read_file(path: Path, variable: str) -> str:
+    # The path is not shown: a key may have been put there by mistake.
+    problem = f"the file that {variable} names"
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST_KEY_BYTES + 1)
         key = content.decode("utf-8").strip()
-    except OSError as error:
-        raise UsageError(f"{variable} names {path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise UsageError(f"{variable} names {path}: it is not text; expected a key") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(
+            f"{problem} cannot be read: {reason}; expected the path of a file that holds the key"
+        ) from None
     if len(content) > _LONGEST_KEY_BYTES:
-        raise UsageError(f"{variable} names {path}: it is too long for a key")
+        raise UsageError(f"{problem} is too long for a key")
     if not key:
-        raise UsageError(f"{variable} names {path}: it is empty; write the key into it")
+        raise UsageError(f"{problem} is empty; write the key into it")
     return key
