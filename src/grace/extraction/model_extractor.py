@@ -22,6 +22,7 @@ from grace.studies.prompts import PLAIN, Convention, Message, Prompt, PromptMode
 from grace.studies.study import AnswerField, Study
 
 _GREEDY = Sampling(temperature=0.0)
+_LONGEST_NAME_SHOWN = 11
 _MAX_TOKENS = 400
 _JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 _NUMBER = re.compile(r"\d+")
@@ -190,7 +191,11 @@ def _validated(study: Study, text: str) -> tuple[dict[str, Value] | None, str]:
         answer = extraction_model(study).model_validate_json(match.group())
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
+        where = str(problem["loc"][0]) if problem["loc"] else ""
+        known = {answer_field.name for answer_field in study.fields}
+        if where not in known and len(where) > _LONGEST_NAME_SHOWN:
+            # It may be anything that the model took for a name, such as what somebody wrote.
+            where = "a name that is none of the fields"
         return None, f"{where}: {problem['msg']}" if where else str(problem["msg"])
     return field_values(study, answer), ""
 
