@@ -33,6 +33,7 @@ from grace.analysis.summary import (
 from grace.catalogue.fields import DateInTemplate, GpuOption, Licence, Price, ReasoningTags
 from grace.catalogue.spec import ModelSpec, load_catalogue
 from grace.cli.main import app
+from grace.engine.audit import AuditedPrompt
 from grace.engine.journal import Record
 from grace.pipeline.inputs import load_inputs
 from grace.runs.csvfile import Table
@@ -289,12 +290,26 @@ def _settings_page() -> str:
                 [
                     ("`GRACE_API_KEY`", "Key of the server given with `--endpoint`, if it wants "
                      "one. Another variable: `--api-key-env NAME`."),
+                    ("`GRACE_EXTRACTOR_API_KEY`", "Key of the server given with "
+                     "`--extractor-endpoint`. Without it, `GRACE_API_KEY` is sent there, unless "
+                     "`--endpoint` names another server: a key goes to one server only."),
                     ("`DEEPSEEK_API_KEY`", "Key of DeepSeek's hosted interface, for extraction."),
-                    ("`GRACE_CACHE`", "Folder under which model weights are kept."),
                     ("`HF_TOKEN`", "Token for gated repositories of the hub, if weights come from "
                      "there."),
+                    ("`GRACE_CACHE`", "Folder under which model weights are kept."),
+                    ("`SSL_CERT_FILE`", "File with the certificates of authorities to trust, for a "
+                     "server whose certificate your system does not know."),
                 ],
             ),
+            "### Keys from files",
+            "Every key may be in a file instead, as secrets are often mounted: the variable with "
+            "`_FILE` behind its name holds the file's path. This holds for the four keys above, "
+            "for `--api-key-env NAME`, for the keys of hosted models of your catalogue, and for "
+            "`grace gateway --token-env NAME`. White space around the key is ignored. Both "
+            "variables at once are an error, and so is a file that is missing or empty.",
+            "```sh\nexport GRACE_API_KEY_FILE=secrets/llm-key\n```",
+            "A key is never an option or a setting, and appears in no file, table, message, "
+            "metric or log: see [privacy](../explanation/privacy.md).",
         ]
     )  # fmt: skip
 
@@ -405,11 +420,17 @@ def _tables_page() -> str:
                  "`ok` (exp1)."),
                 ("`manifest.json`", "The record of the closed run; written last. A folder with "
                  "this file is finished."),
+                ("`audit/*.jsonl`", "With `--audit`: every prompt as it was sent, once; see below."),
                 ("`run.lock`", "Keeps two processes from working on the same run; empty."),
             ],
         ),
         "### Lines of the journal",
         _class_table(Record),
+        "### Lines of the audit copy",
+        "Only with `--audit`. Records have the same `prompt_sha256` in their `value`, but those of "
+        "extractions. The prompts may hold what participants wrote: see "
+        "[privacy](../explanation/privacy.md).",
+        _class_table(AuditedPrompt),
         "### manifest.json",
         _class_table(RunManifest),
         "`identity` is also in `run.json`. A run is continued under the same identity only:",

@@ -27,7 +27,10 @@ def _nothing_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     Once for all tests, so that fixtures of a wider scope than a test see the same.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DEEPSEEK_API_KEY", "GRACE_API_KEY", "FORCE_COLOR", "GITHUB_ACTIONS"):
+        for name in ("DEEPSEEK_API_KEY", "GRACE_API_KEY", "GRACE_EXTRACTOR_API_KEY", "HF_TOKEN"):
+            patch.delenv(name, raising=False)
+            patch.delenv(f"{name}_FILE", raising=False)
+        for name in ("FORCE_COLOR", "GITHUB_ACTIONS"):
             patch.delenv(name, raising=False)
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             patch.delenv(name, raising=False)

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from grace.errors import UsageError
+from grace.keys import is_variable
 
 Experiment = Literal["exp1", "exp2"]
 
@@ -39,7 +40,8 @@ class RunSettings(BaseModel):
 
         server: The endpoint's dialect; `auto` finds out.
 
-        api_key_env: Environment variable that holds the endpoint's key.
+        api_key_env: Environment variable that holds the endpoint's key, or, with
+            `_FILE` behind its name, names a file that does.
 
         limit: First rows of each study only.
 
@@ -83,6 +85,8 @@ class RunSettings(BaseModel):
         new: Start another run even if one is unfinished.
 
         retry_failed: Ask the failed queries of a finished run again.
+
+        audit: Keep every prompt as it was sent, in the run folder's `audit`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,6 +120,14 @@ class RunSettings(BaseModel):
     dry_run: bool = False
     new: bool = False
     retry_failed: bool = False
+    audit: bool = False
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, value: str) -> str:
+        if not is_variable(value):
+            raise ValueError("expected the name of an environment variable, never a key itself")
+        return value
 
 
 def read_config(path: Path) -> dict[str, object]:
@@ -172,5 +184,9 @@ def make_settings(values: Mapping[str, object], source: str) -> RunSettings:
                 wanted = problem["msg"].replace("Input should be", "expected")
                 flag = "--" + str(problem["loc"][0]).replace("_", "-")
                 where = flag if source == FLAGS else f"{source}: {name}"
+                if problem["loc"][0] == "api_key_env":
+                    # The value is not shown: it may be a key.
+                    lines.append(f"{where}: {wanted.removeprefix('Value error, ')}")
+                    continue
                 lines.append(f"{where} is {problem['input']!r}; {wanted}")
         raise UsageError("\n".join(lines)) from error

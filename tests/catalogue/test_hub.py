@@ -116,6 +116,22 @@ def test_a_gated_repository_says_how_to_get_in(hub: Any, entries: Any) -> None:
         ensure_weights(spec(entries))
 
 
+def test_a_token_from_a_file_is_not_shown_when_the_hub_repeats_it(
+    hub: Any, entries: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = "hf_canary0123456789"
+    (tmp_path / "token").write_text(canary)
+    monkeypatch.setenv("HF_TOKEN_FILE", str(tmp_path / "token"))
+    hub.put_repository("someone/model", FILES)
+    place = f"/someone/model/resolve/{COMMIT}/config.json"
+    hub.headers[place] = {"X-Error-Message": f"no such token: Bearer {canary}"}
+    hub.statuses[place] = [400] * 20
+    with pytest.raises(WeightsError) as caught:
+        ensure_weights(spec(entries))
+    assert "the hub cannot be reached" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("code", "expected"),
     [

@@ -224,6 +224,15 @@ def test_a_key_that_was_pasted_in_is_not_repeated(entries: Any) -> None:
     assert pasted not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["https://me:hunter2@api.example.org", "https://api.example.org/?key=hunter2"]
+)
+def test_a_key_in_an_endpoint_is_refused_and_not_repeated(entries: Any, endpoint: str) -> None:
+    with pytest.raises(CatalogueError, match="the key by api_key_env") as raised:
+        load_catalogue(entries.write(mine={"endpoint": endpoint}))
+    assert "hunter2" not in str(raised.value)
+
+
 def test_all_faults_of_a_file_are_named_at_once(entries: Any) -> None:
     path = entries.write(one={"cpu": "x", "title": 1}, two={"server": ...})
     with pytest.raises(CatalogueError) as raised:

@@ -190,3 +190,10 @@ def test_politeness_knows_no_uncertainty() -> None:
         extraction_model(POLITENESS).model_validate(
             {"Was/Wasn't": "was", "Assessment": "uncertain", "response_text": None}
         )
+
+
+async def test_a_name_that_the_model_made_up_is_not_repeated_as_the_reason() -> None:
+    text = json.dumps({**VALID, "Jane Doe said so": 1})
+    value = await extract(Says([text, text]))
+    assert value["values"] is None
+    assert value["problem"] == ("a name that is none of the fields: Extra inputs are not permitted")

@@ -9,6 +9,8 @@ from fake_server import FakeVllm, TinyModel, as_json
 
 from fake_llamacpp import served
 from grace.cli.main import invoke
+from grace.engine.audit import read_audit
+from grace.engine.journal import read_journal
 from grace.runs.folder import RunFolder, find_runs
 from grace.runs.manifest import StageCost, read_manifest
 from inputs import input_flags
@@ -166,3 +168,26 @@ def test_a_request_that_is_refused_as_a_whole_is_asked_in_parts(
     (cost,) = read_manifest(folder).costs.values()
     assert read_manifest(folder).complete
     assert cost.queries_per_request <= 4
+
+
+def test_an_audit_copy_has_the_tokens_that_were_sent_and_changes_no_number(
+    server: tuple[MeteredVllm, str], tmp_path: Path, small_inputs: dict[str, Path]
+) -> None:
+    fake, url = server
+    plain = run(url, tmp_path / "plain", small_inputs)
+    fake.requests.clear()
+    kept = run(url, tmp_path / "kept", small_inputs, "--audit", "--terminators", "--pmi")
+    assert tables(plain).keys() == tables(kept).keys()
+    sent = [tuple(one) for asked in fake.asked("/v1/completions") for one in asked["prompt"]]
+    copies = list(read_audit(kept.audit))
+    assert len(copies) == len({one.prompt_sha256 for one in copies}) > 0
+    records = read_journal(kept.journal).records.values()
+    assert {str(one.value["prompt_sha256"]) for one in records} == {
+        one.prompt_sha256 for one in copies
+    }
+    for one in copies:
+        ids = tuple(one.token_ids or ())
+        assert any(prompt[: len(ids)] == ids for prompt in sent)
+        assert one.rendered == fake.model.decode(ids)
+    again = run(url, tmp_path / "again", small_inputs, "--audit")
+    assert tables(again) == tables(plain)

@@ -52,6 +52,12 @@ def test_without_a_key_the_rules_extract() -> None:
     assert (choice.name, choice.label, choice.use) == ("rules", "rules", None)
 
 
+def test_a_key_in_a_file_is_a_key_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("secret\n")
+    monkeypatch.setenv("DEEPSEEK_API_KEY_FILE", str(tmp_path / "key"))
+    assert choose_extractor(settings(), CATALOGUE).label == "rules+deepseek"
+
+
 @pytest.mark.usefixtures("key")
 def test_with_a_key_deepseek_reads_what_the_rules_leave_open() -> None:
     choice = choose_extractor(settings(), CATALOGUE)

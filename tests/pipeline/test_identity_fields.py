@@ -65,6 +65,7 @@ NOT_IDENTITY = {
     "endpoint",
     "server",
     "api_key_env",
+    "audit",
     "out",
     "timestamp",
     "concurrency",

@@ -49,6 +49,9 @@ def test_the_token_comes_from_a_variable_or_a_file(
     path.write_text(f"{TOKEN}\n")
     assert read_token("GATE", None) == read_token(None, path) == TOKEN
     assert read_token(None, None) is None
+    monkeypatch.delenv("GATE")
+    monkeypatch.setenv("GATE_FILE", str(path))
+    assert read_token("GATE", None) == TOKEN
 
 
 @pytest.mark.parametrize(

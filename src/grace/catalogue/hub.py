@@ -2,7 +2,7 @@
 Weights from the Hugging Face hub, for those who have access to it.
 
 The only module that imports `huggingface_hub`, which the extra `hub` brings. A
-token is taken from HF_TOKEN (or from `hf auth login`), another hub from
+token is taken from HF_TOKEN or HF_TOKEN_FILE (or from `hf auth login`), another hub from
 HF_ENDPOINT. Every file is compared with the hash that the hub states for it.
 """
 
@@ -19,6 +19,7 @@ from grace.catalogue.progress import ProgressHook
 from grace.catalogue.sources import HubSource
 from grace.catalogue.store import CHUNK_BYTES, Checked, VerifiedFile, check_file, require_room
 from grace.errors import WeightsError
+from grace.keys import hide_keys, read_key
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -181,7 +182,7 @@ def _download(
         revision=commit,
         local_dir=folder,
         endpoint=os.environ.get("HF_ENDPOINT"),
-        token=os.environ.get("HF_TOKEN"),
+        token=read_key("HF_TOKEN"),
         tqdm_class=_forwarding_bar(progress.advanced),
     )
 
@@ -238,7 +239,7 @@ def _forwarding_bar(advanced: Callable[[int], None]) -> Any:  # noqa: ANN401 (st
 def _api() -> "HfApi":
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ.get("HF_TOKEN"))
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=read_key("HF_TOKEN"))
 
 
 @contextmanager
@@ -289,5 +290,5 @@ def _hub_errors(source: HubSource) -> Iterator[None]:
             f"{source}: HF_HUB_OFFLINE is set; unset it to reach the hub. {offline}"
         ) from error
     except (HfHubHTTPError, EntryNotFoundError, HTTPError, ConnectionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = hide_keys((str(error).splitlines() or [type(error).__name__])[0])
         raise WeightsError(f"{source}: the hub cannot be reached ({reason}). {offline}") from error

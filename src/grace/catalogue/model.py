@@ -28,13 +28,13 @@ from grace.catalogue.sources import (
     parse_hub_uri,
     parse_pypi_uri,
 )
+from grace.keys import is_variable
 from grace.studies.prompts import PromptMode
 
 # A name that is safe in file names and valid for Kubernetes objects (RFC 1123).
 _LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _KEY: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _LONGEST_KEY = 63
-_ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ModelSpec(Strict):
@@ -146,7 +146,7 @@ class ModelSpec(Strict):
             )
         if self.repository is not None and not is_repository(self.repository):
             raise ValueError(f"repository is {self.repository!r}; expected owner/name")
-        if self.api_key_env is not None and not _ENVIRONMENT_VARIABLE.fullmatch(self.api_key_env):
+        if self.api_key_env is not None and not is_variable(self.api_key_env):
             # The value is not shown: a key may have been put there by mistake.
             raise ValueError(
                 "api_key_env is not the name of an environment variable; expected such a name, "
@@ -158,7 +158,13 @@ class ModelSpec(Strict):
     def _is_hosted_or_served(self) -> Self:
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
-            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.password:
+            if "@" in self.endpoint or parts.query:
+                # The value is not shown: it may hold a key.
+                raise ValueError(
+                    "endpoint holds a user name, a password or a query; give the address alone, "
+                    "and the key by api_key_env"
+                )
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
                 raise ValueError(
                     f"endpoint is {self.endpoint!r}; expected a URL such as https://api.example.org"
                 )

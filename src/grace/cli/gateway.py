@@ -34,7 +34,11 @@ def gateway(
         str, typer.Option(help="What the endpoint is: auto, llamacpp, vllm or tgi.")
     ] = "auto",
     api_key_env: Annotated[
-        str, typer.Option(help="Environment variable with the endpoint's key.")
+        str,
+        typer.Option(
+            help="Environment variable with the endpoint's key, or, with _FILE behind its name, "
+            "with the path of a file that holds it."
+        ),
     ] = "GRACE_API_KEY",
     host: Annotated[
         str, typer.Option(help="Where to listen; other than this machine needs a token.")

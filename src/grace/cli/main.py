@@ -13,6 +13,7 @@ import typer
 from grace.cli import doctor, gateway, models, results, run, serve, studies
 from grace.cli.screen import err, out
 from grace.errors import GraceError, RunInterrupted, UsageError
+from grace.keys import show_no_keys_in_logs, show_no_keys_in_tracebacks
 
 EXIT_COMPLETE = 0
 EXIT_FAILED = 1
@@ -57,7 +58,13 @@ def options(
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(invoke(sys.argv[1:]))
+    show_no_keys_in_logs()
+    try:
+        code = invoke(sys.argv[1:])
+    finally:
+        # After typer, which puts a hook of its own in place. What is not caught comes there.
+        show_no_keys_in_tracebacks()
+    sys.exit(code)
 
 
 def invoke(arguments: list[str]) -> int:

@@ -38,7 +38,10 @@ Server = Annotated[
 ]
 ApiKeyEnv = Annotated[
     str | None,
-    typer.Option(help="Environment variable with the endpoint's key. Default: GRACE_API_KEY."),
+    typer.Option(
+        help="Environment variable with the endpoint's key, or, with _FILE behind its name, with "
+        "the path of a file that holds it. Default: GRACE_API_KEY."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only the first N rows of each study.")]
 Out = Annotated[Path | None, typer.Option(help="Where run folders go. Default: results.")]
@@ -127,6 +130,14 @@ DryRun = Annotated[
     typer.Option("--dry-run", help="Go through everything with a toy model, in seconds."),
 ]
 New = Annotated[bool, typer.Option("--new", help="Start another run, even if one is unfinished.")]
+Audit = Annotated[
+    bool,
+    typer.Option(
+        "--audit",
+        help="Keep every prompt as it was sent, in the run folder's audit; it may hold what "
+        "participants wrote.",
+    ),
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask failed queries again.")]
 
 

@@ -9,6 +9,7 @@ from grace.cli.costs import print_costs
 from grace.cli.screen import out
 from grace.pipeline.overview import PlanLine
 from grace.pipeline.run import CellOutcome, CellStatus, RunOutcome
+from grace.pipeline.standing import retry_command
 from grace.runs.csvfile import Table as Summary
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder
@@ -103,12 +104,17 @@ def print_manifest(folder: RunFolder, manifest: RunManifest, *, files: bool = Tr
     for study, report in manifest.studies.items():
         if report.recheck is not None:
             out.print(_recheck_text(study, report.recheck), markup=False)
+    print_notes(manifest)
+    for name in manifest.files if files else ():
+        out.print(f"  {folder.path / name}", markup=False)
+
+
+def print_notes(manifest: RunManifest) -> None:
+    """Print what a reader should know before trusting the numbers."""
     for warning in manifest.warnings[:_SHOWN_WARNINGS]:
         out.print(f"note: {warning}", markup=False, style="yellow")
     if len(manifest.warnings) > _SHOWN_WARNINGS:
         out.print(f"and {len(manifest.warnings) - _SHOWN_WARNINGS} more notes in manifest.json")
-    for name in manifest.files if files else ():
-        out.print(f"  {folder.path / name}", markup=False)
 
 
 def print_summary(folder: RunFolder, study: Study) -> None:
@@ -192,3 +198,6 @@ def _print_cell(cell: CellOutcome) -> None:
     out.print(str(folder.path), markup=False)
     if cell.manifest is not None:
         print_manifest(folder, cell.manifest)
+    if cell.status is CellStatus.INCOMPLETE:
+        out.print("next: when the cause is removed, this asks what failed again:", style="bold")
+        out.print(f"  {retry_command(folder)}", markup=False)

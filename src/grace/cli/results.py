@@ -5,17 +5,16 @@ from typing import Annotated
 
 import typer
 
-from grace.cli.outcome import print_agreement, print_manifest, print_summary
+from grace.cli.outcome import print_agreement, print_summary
 from grace.cli.screen import err, out
-from grace.engine.journal import read_journal
-from grace.errors import RunFolderError
+from grace.cli.standing import print_standings
+from grace.errors import RunFolderError, UsageError
 from grace.pipeline.agreeing import other_experiment, write_agreements
-from grace.pipeline.closing import query_counts
-from grace.pipeline.reopen import planned_keys, reopen
+from grace.pipeline.reopen import reopen
+from grace.pipeline.standing import RunState, standing
 from grace.pipeline.writing import rewrite_summaries
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder, RunRecord, find_runs
-from grace.runs.manifest import read_manifest
 from grace.runs.validate import validate_manifest, validate_tables
 from grace.studies.trials import TrialSet
 
@@ -29,32 +28,23 @@ EXIT_INCOMPLETE = 3
 
 
 def status(path: RunPath) -> None:
-    """Show how runs stand: finished, unfinished, and what is missing."""
-    complete = True
+    """Show how runs stand: what is done, failed and left, why, and what to type next."""
+    found = []
+    unusable = []
     for folder in find_runs(path):
-        out.print(str(folder.path), style="bold", markup=False)
-        if folder.closed:
-            manifest = read_manifest(folder)
-            complete = complete and manifest.complete
-            print_manifest(folder, manifest, files=False)
-            continue
-        complete = False
-        record = folder.read_record()
-        records = read_journal(folder.journal).records
-        inputs = _inputs(folder, record)
-        for trials in inputs:
-            keys = planned_keys(folder, trials, record.request)
-            for probe, counts in query_counts(keys, records).items():
-                out.print(
-                    f"  {trials.study.key} {probe}: {counts.answered:,} answered, "
-                    f"{counts.failed:,} failed, {counts.not_asked:,} not asked",
-                    markup=False,
-                )
-        out.print(
-            f"  unfinished; continue with: grace resume {folder.path}",
-            style="yellow",
-            markup=False,
-        )
+        try:
+            found.append(standing(folder))
+        except (RunFolderError, UsageError) as error:
+            # The other runs are shown all the same.
+            unusable.append(str(error))
+    if found:
+        print_standings(found)
+    for problem in unusable:
+        err.print("error:", style="bold red", end=" ")
+        err.print(problem, markup=False)
+    if unusable:
+        raise typer.Exit(EXIT_FAILED)
+    complete = all(one.state is RunState.COMPLETE for one in found)
     raise typer.Exit(0 if complete else EXIT_INCOMPLETE)
 
 

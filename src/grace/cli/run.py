@@ -25,9 +25,10 @@ from grace.pipeline import forecast
 from grace.pipeline.extras import describe_extras
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
-from grace.pipeline.run import prepare
+from grace.pipeline.run import CellStatus, prepare
 from grace.pipeline.stages import Stage
 from grace.runs.folder import RunFolder, RunRecord, find_runs, is_timestamp
+from grace.runs.manifest import read_manifest
 from grace.settings import FLAGS, RunSettings, make_settings
 
 EXIT_INCOMPLETE = 3
@@ -63,6 +64,7 @@ def run(
     dry_run: options.DryRun = False,
     new: options.New = False,
     retry_failed: options.RetryFailed = False,
+    audit: options.Audit = False,
 ) -> None:
     """
     Plan and run experiments here: ask, extract, score, summarise, validate.
@@ -163,6 +165,7 @@ def resume(
             "timestamp": run_folder.timestamp,
             "new": False,
             "retry_failed": retry_failed,
+            "recheck": max(request.recheck, _rechecked(run_folder)),
             **given,
         },
         FLAGS,
@@ -183,6 +186,14 @@ def _check_place(folder: RunFolder, record: RunRecord) -> None:
             f"{folder.path}: this run can go on only where it belongs; call its folder "
             f"OUT/{experiment}/{model}/TIMESTAMP, as in OUT/{experiment}/{model}/20260131T235959Z"
         )
+
+
+def _rechecked(folder: RunFolder) -> float:
+    """Return the share that was rechecked, which may have been asked for after the run began."""
+    if not folder.closed:
+        return 0.0
+    reports = read_manifest(folder).studies.values()
+    return max((one.recheck.percent for one in reports if one.recheck is not None), default=0.0)
 
 
 def _one_run(folder: Path) -> RunFolder:
@@ -229,8 +240,14 @@ def stage(
     pmi: options.Pmi = False,
     terminators: options.Terminators = False,
     dry_run: options.DryRun = False,
+    audit: options.Audit = False,
 ) -> None:
-    """Run one stage of one experiment on one model: what containers run."""
+    """
+    Run one stage of one experiment on one model: what containers run.
+
+    A stage that leaves the run open exits with 0 once it is over; `validate`,
+    which closes the run, exits with 3 if answers are missing.
+    """
     raise typer.Exit(execute(options.settings_of(context), frozenset({name})))
 
 
@@ -251,5 +268,6 @@ def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) 
         with hook:
             outcome = run_until_stopped(prepared.execute, stop, settings.drain_seconds)
     print_outcome(outcome)
-    finished = outcome.complete or (stages != frozenset(Stage) and not outcome.stopped)
-    return 0 if finished else EXIT_INCOMPLETE
+    # A stage that leaves its cell open has done its part; one that closes it says what is missing.
+    good = {CellStatus.COMPLETE, CellStatus.OPEN}
+    return 0 if all(cell.status in good for cell in outcome.cells) else EXIT_INCOMPLETE

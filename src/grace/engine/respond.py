@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from grace.engine.audit import Audit
 from grace.engine.events import StopFlag
 from grace.engine.execute import Asker
 from grace.engine.plan import Dialogue
@@ -107,6 +108,8 @@ class Respondent:
         sampling: How to draw.
 
         reasoning: The model's reasoning tags, if it has any.
+
+        audit: Keeps the prompts, if they are to be kept.
     """
 
     def __init__(
@@ -115,11 +118,13 @@ class Respondent:
         mode: PromptMode,
         sampling: Sampling,
         reasoning: ReasoningTags | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self._client = client
         self._mode = mode
         self._sampling = sampling
         self._reasoning = reasoning
+        self._audit = audit
 
     async def hold(self, dialogue: Dialogue, asker: Asker, stop: StopFlag | None = None) -> None:
         """
@@ -151,7 +156,11 @@ class Respondent:
                 control_tokens=tags.control_tokens if tags else (),
             )
 
-            async def call(request: GenerationRequest = request) -> Mapping[str, JsonValue]:
+            async def call(
+                request: GenerationRequest = request, probe: str = query.probe.name
+            ) -> Mapping[str, JsonValue]:
+                if self._audit is not None:
+                    await self._audit.note(self._client, request.prompt, probe)
                 return await self._generate(request)
 
             record = await asker.ask(query.key, query.probe.name, call)

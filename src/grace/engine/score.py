@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from pydantic import JsonValue
 
+from grace.engine.audit import Audit
 from grace.engine.gathering import AskNextTokens, Gathering
 from grace.engine.measuring import measure
 from grace.engine.plan import ScoreQuery
@@ -35,6 +36,8 @@ from grace.scoring.candidates import CandidateSet, SurfaceForm, continuation_tok
 from grace.studies.probes import CandidateProbe
 from grace.studies.prompts import PLAIN, Convention, Message, Prompt, PromptMode, build_prompt
 
+# Messages end up in tables: enough to see a seam, too little to read what somebody wrote.
+_SHOWN_OF_PROMPT = 10
 _NEIGHBOURS = ("a", ".", "\n", " ", "<", '"')
 
 
@@ -88,6 +91,8 @@ class Scorer:
 
         terminators: Whether to measure that an answer ends, too: one question
             more for each form.
+
+        audit: Keeps the prompts, if they are to be kept.
     """
 
     def __init__(
@@ -98,8 +103,10 @@ class Scorer:
         convention: Convention = PLAIN,
         *,
         terminators: bool = False,
+        audit: Audit | None = None,
     ) -> None:
         self._client = client
+        self._audit = audit
         self._terminators = terminators
         self._turn_end: tuple[int, ...] | str | None = None
         self._texts: dict[int, str] = {}
@@ -144,6 +151,8 @@ class Scorer:
             ScoringError: The set cannot be scored exactly after this prompt.
         """
         prompt, rendered, candidates = await self._encode(query)
+        if self._audit is not None:
+            await self._audit.note(self._client, prompt, query.probe.name, rendered.token_ids)
         ends, why_no_end = await self._ends(candidates, rendered)
         ask = ask or self._client.next_token_logprobs
         by_trie = self._method is ScoringMethod.TRIE
@@ -317,7 +326,7 @@ class Scorer:
                 except TokenBoundaryError as error:
                     raise TokenBoundaryError(
                         f"probe {probe.name}, answer {surface!r} after "
-                        f"{rendered.text[-20:]!r}: {error}"
+                        f"{rendered.text[-_SHOWN_OF_PROMPT:]!r}: {error}"
                     ) from error
                 forms.append(SurfaceForm(answer.label, text, token_ids))
         try:

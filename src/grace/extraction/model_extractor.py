@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue, ValidationError
 
+from grace.engine.audit import Audit
 from grace.engine.plan import QueryKey, digest
 from grace.extraction.parsed import AMOUNT_WORDS, Value
 from grace.extraction.schema import extraction_model, field_values, json_schema
@@ -22,6 +23,7 @@ from grace.studies.prompts import PLAIN, Convention, Message, Prompt, PromptMode
 from grace.studies.study import AnswerField, Study
 
 _GREEDY = Sampling(temperature=0.0)
+_LONGEST_NAME_SHOWN = 11
 _MAX_TOKENS = 400
 _JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 _NUMBER = re.compile(r"\d+")
@@ -61,6 +63,8 @@ class ModelExtractor:
 
         convention: Where the model's answer begins. A server that renders chats
             itself is sent none of it.
+
+        audit: Keeps the prompts, if they are to be kept.
     """
 
     def __init__(
@@ -69,11 +73,13 @@ class ModelExtractor:
         client: InferenceClient,
         mode: PromptMode,
         convention: Convention = PLAIN,
+        audit: Audit | None = None,
     ) -> None:
         self.name = name
         self._client = client
         self._mode = mode
         self._convention = convention
+        self._audit = audit
 
     async def extract(self, study: Study, responses: Mapping[str, str]) -> Mapping[str, JsonValue]:
         """
@@ -111,6 +117,8 @@ class ModelExtractor:
             prompt = Prompt(messages=tuple(messages), answer_prefix=self._convention.answer_prefix)
         else:
             prompt = Prompt(text="\n\n".join([*(m.content for m in messages), "JSON:"]))
+        if self._audit is not None:
+            await self._audit.note(self._client, prompt, "extraction")
         constrained = self._client.capabilities.json_schema
         generation = await self._client.generate(
             GenerationRequest(
@@ -193,7 +201,11 @@ def _validated(study: Study, text: str) -> tuple[dict[str, Value] | None, str]:
         answer = extraction_model(study).model_validate_json(match.group())
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
+        where = str(problem["loc"][0]) if problem["loc"] else ""
+        known = {answer_field.name for answer_field in study.fields}
+        if where not in known and len(where) > _LONGEST_NAME_SHOWN:
+            # It may be anything that the model took for a name, such as what somebody wrote.
+            where = "a name that is none of the fields"
         return None, f"{where}: {problem['msg']}" if where else str(problem["msg"])
     return field_values(study, answer), ""
 

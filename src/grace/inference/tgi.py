@@ -268,7 +268,7 @@ class TgiClient:
         found = tuple(token for token, _ in prefill)
         if found != token_ids:
             raise TokenBoundaryError(
-                f"TGI cuts the text {text[-20:]!r} into {len(found)} other tokens than the "
+                f"TGI cuts the text that ends with {text[-10:]!r} into {len(found)} other tokens than the "
                 f"{len(token_ids)} to be scored"
             )
         return [

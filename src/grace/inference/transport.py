@@ -2,12 +2,14 @@
 JSON over HTTP, with every failure translated once into Grace's errors.
 
 All dialects send through this. It knows nothing of models; it never retries
-(the engine does), never logs a body, and never puts a key into a message.
+(the engine does), never logs a body, and never puts a key or a prompt into a
+message (see `echoes`).
 """
 
 import asyncio
 import json
 import math
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,11 +21,11 @@ from pydantic import JsonValue
 from yarl import URL
 
 from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
+from grace.inference.echoes import Echoes
 from grace.inference.usage import Usage
 
 # 424 is how TGI reports that generating failed: its worker, not the query.
 _TRANSIENT_STATUS = frozenset({408, 409, 424, 425, 429, 500, 502, 503, 504, 529})
-_SHOWN_BODY = 300
 _CONNECT_SECONDS = 10
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
@@ -79,6 +81,7 @@ class Transport:
         # Not trust_env: aiohttp would look for a proxy and a netrc file again for every
         # request, in two threads, and fail where a netrc file names a host that has a key.
         self._proxy, self._proxy_headers = _proxy_for(self.base_url)
+        self._echoes = Echoes(self._api_key, *(self._proxy_headers or {}).values())
 
     async def get(self, path: str) -> JsonValue:
         """
@@ -120,10 +123,13 @@ class Transport:
             if self._proxy_headers and not self.base_url.startswith("https:"):
                 # Without a tunnel, a request is the proxy's own.
                 headers |= self._proxy_headers
+            # Made here: aiohttp's own is made when it is imported, and would not see a
+            # SSL_CERT_FILE that was set since.
+            trust = ssl.create_default_context() if self.base_url.startswith("https:") else True
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout,
                 headers=headers,
-                connector=aiohttp.TCPConnector(limit=self._connections),
+                connector=aiohttp.TCPConnector(limit=self._connections, ssl=trust),
             )
         return self._session
 
@@ -135,7 +141,7 @@ class Transport:
             # Python's parser would accept NaN and Infinity, which are not JSON.
             parsed: JsonValue = json.loads(body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise BadReply(f"{path}: the reply is not JSON: {self._shown(body)}") from error
+            raise BadReply(f"{path}: the reply is not JSON: {self._echoes.shown(body)}") from error
         return parsed
 
     async def _exchange(
@@ -144,6 +150,8 @@ class Transport:
         self.usage.requests += 1
         url = f"{self.base_url}{path}"
         data = None if payload is None else _ENCODER.encode(payload).encode()
+        if payload is not None:
+            self._echoes.sent(payload)
         try:
             async with self._open().request(
                 method,
@@ -161,23 +169,33 @@ class Transport:
             raise ServerUnavailable(f"{url}: no connection within {_CONNECT_SECONDS} s") from error
         except TimeoutError as error:
             raise ServerUnavailable(f"{url}: no reply within {self._timeout.total:g} s") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise ServerUnavailable(
+                f"{url}: its certificate is not trusted ({_why_not_trusted(error)}), so nothing was "
+                "sent. If you trust its authority, name a file with that authority's certificate: "
+                "SSL_CERT_FILE=PATH"
+            ) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise ServerUnavailable(
                     f"{url}: nothing answers there ({error.os_error.strerror or error.os_error}); "
                     "is the server running, and the address right?"
                 ) from error
-            reason = str(error) or type(error).__name__
+            reason = self._echoes.shown(str(error)) or type(error).__name__
             raise ServerUnavailable(f"{url}: {reason}") from error
         if status in _TRANSIENT_STATUS:
             raise ServerUnavailable(
-                f"{path}: HTTP {status}: {self._shown(body)}", _retry_after_seconds(retry_after)
+                f"{path}: HTTP {status}: {self._echoes.shown(body)}",
+                _retry_after_seconds(retry_after),
             )
         if status != 200:
             # Messages end up in tables, which must not depend on where the server was.
             raise QueryRejected(
-                f"{path}: HTTP {status}: {self._refusal(status)}{self._shown(body)}", status
+                f"{path}: HTTP {status}: {self._refusal(status)}{self._echoes.shown(body)}", status
             )
+        if self._echoes.hold_a_key(body):
+            # It would be kept as a response. Cut out, it would be no response of the model's.
+            raise BadReply(f"{path}: the reply repeats the key; nothing of it is kept")
         return body
 
     async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
@@ -187,13 +205,6 @@ class Transport:
             if len(chunks) > self._max_reply_bytes:
                 raise BadReply(f"{reply.url.path}: the reply exceeds {self._max_reply_bytes} bytes")
         return bytes(chunks)
-
-    def _shown(self, body: bytes) -> str:
-        if self._api_key:
-            # Servers repeat a key that they refuse.
-            body = body.replace(self._api_key.encode(), b"[key]")
-        text = " ".join(body[: _SHOWN_BODY * 4].decode("utf-8", "replace").split())
-        return text if len(text) <= _SHOWN_BODY else text[:_SHOWN_BODY] + "…"
 
     def _refusal(self, status: int) -> str:
         if 300 <= status < 400:
@@ -213,14 +224,19 @@ def check_url(url: str) -> str:
     Return a server's address if it is usable.
 
     Raises:
-        UsageError: It is not an http or https URL, or holds a password.
+        UsageError: It is not an http or https URL, or holds a password or a
+            query, either of which may be a key and is not shown.
     """
     if "@" in url:
         raise UsageError("--endpoint holds a user name or password; give the key by a variable")
+    if "?" in url or "#" in url:
+        raise UsageError(
+            "--endpoint holds a query (a part after '?' or '#'); give the address alone, and a key "
+            "by a variable"
+        )
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        usable = usable and not (parts.query or parts.fragment)
     except ValueError:
         usable = False
     if not usable:
@@ -239,6 +255,11 @@ def _proxy_for(url: str) -> tuple[URL | None, Mapping[str, str] | None]:
         return proxy, None
     login = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
     return proxy.with_user(None), {"Proxy-Authorization": login}
+
+
+def _why_not_trusted(error: aiohttp.ClientConnectorCertificateError) -> str:
+    reason = error.certificate_error
+    return str(getattr(reason, "verify_message", "") or reason)
 
 
 def _refuse_constant(name: str) -> float:

@@ -15,11 +15,12 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from pydantic import JsonValue
 
+from grace.engine.audit import Audit
 from grace.engine.execute import Asker, RetryPolicy
 from grace.engine.forecast import (
     MOST_QUERIES_TOGETHER,
@@ -64,9 +65,14 @@ async def respond(cell: Cell, connection: Connection) -> None:
 
         ServerUnavailable: The server is lost.
     """
-    respondent = Respondent(
-        connection.client, cell.use.mode, sampling_of(cell.settings), cell.use.reasoning
-    )
+    with _auditing(cell, Stage.RESPOND) as audit:
+        respondent = Respondent(
+            connection.client, cell.use.mode, sampling_of(cell.settings), cell.use.reasoning, audit
+        )
+        await _respond(cell, connection, respondent)
+
+
+async def _respond(cell: Cell, connection: Connection, respondent: Respondent) -> None:
     for plan in cell.response_plans():
         name = f"{plan.trials.study.key} responses"
 
@@ -113,7 +119,15 @@ async def extract(cell: Cell, connection: Connection) -> None:
         ServerUnavailable: The server is lost.
     """
     choice = cell.extractor
-    extractor = ModelExtractor(choice.name, connection.client, choice.mode, choice.convention)
+    with _auditing(cell, Stage.EXTRACT) as audit:
+        extractor = ModelExtractor(
+            choice.name, connection.client, choice.mode, choice.convention, audit
+        )
+        await _extract(cell, connection, extractor)
+
+
+async def _extract(cell: Cell, connection: Connection, extractor: ModelExtractor) -> None:
+    choice = cell.extractor
     records = cell.records()
     for plan in cell.response_plans():
         study = plan.trials.study
@@ -148,7 +162,12 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
 
         ServerUnavailable: The server is lost.
     """
-    scorer = _scorer(cell, connection, method)
+    with _auditing(cell, Stage.SCORE) as audit:
+        scorer = _scorer(cell, connection, method, audit)
+        await _score(cell, connection, scorer, method)
+
+
+async def _score(cell: Cell, connection: Connection, scorer: Scorer, method: ScoringMethod) -> None:
     for plan in cell.score_plans():
         name = f"{plan.trials.study.key} probabilities"
         largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
@@ -214,7 +233,11 @@ async def recheck(cell: Cell, connection: Connection, method: ScoringMethod) -> 
 
         ServerUnavailable: The server is lost.
     """
-    scorer = _scorer(cell, connection, method)
+    with _auditing(cell, Stage.RECHECK) as audit:
+        await _recheck(cell, connection, _scorer(cell, connection, method, audit))
+
+
+async def _recheck(cell: Cell, connection: Connection, scorer: Scorer) -> None:
     settings = cell.settings
     for plan in cell.score_plans():
         again = [
@@ -236,13 +259,26 @@ async def recheck(cell: Cell, connection: Connection, method: ScoringMethod) -> 
             await _work_off(cell, asker, pending, work)
 
 
-def _scorer(cell: Cell, connection: Connection, method: ScoringMethod) -> Scorer:
+@contextmanager
+def _auditing(cell: Cell, stage: Stage) -> Iterator[Audit | None]:
+    """Keep a stage's prompts, if that was asked for."""
+    if not cell.settings.audit:
+        yield None
+        return
+    with Audit(cell.folder.audit, stage) as audit:
+        yield audit
+
+
+def _scorer(
+    cell: Cell, connection: Connection, method: ScoringMethod, audit: Audit | None
+) -> Scorer:
     return Scorer(
         connection.client,
         cell.use.mode,
         method,
         cell.use.convention,
         terminators=cell.settings.terminators,
+        audit=audit,
     )
 
 

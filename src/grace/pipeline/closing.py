@@ -9,8 +9,12 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from grace.engine.audit import audited
 from grace.engine.journal import Record, is_answered
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
+from grace.extraction.extract import plan_extraction
+from grace.extraction.result import RULES
+from grace.pipeline.asking import row_texts
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
@@ -93,6 +97,29 @@ def query_counts(
     return counts
 
 
+def extraction_counts(
+    plan: ResponsePlan, records: Mapping[QueryKey, Record], extractor: str
+) -> QueryCounts:
+    """
+    Return the accounting of the extractions that a model is asked for.
+
+    Args:
+        plan: The responses.
+
+        records: The journal.
+
+        extractor: As the identity has it: a model's key, perhaps after `rules+`.
+    """
+    todo = plan_extraction(
+        plan.trials.study,
+        row_texts(plan, records),
+        extractor.removeprefix(f"{RULES}+"),
+        rules_first=extractor.startswith(f"{RULES}+"),
+    )
+    (counts,) = query_counts({"": [one.key for one in todo]}, records).values()
+    return counts
+
+
 def response_keys(plan: ResponsePlan) -> dict[str, Sequence[QueryKey]]:
     """Return the query keys of Experiment 1 by probe, each once."""
     return {
@@ -124,6 +151,11 @@ def _response_report(
         complete_rows=sum(row_responses(row, records).status == ANSWERED for row in plan.rows),
         queries=query_counts(response_keys(plan), records),
         extraction=dict(sorted(outcomes.items())),
+        extraction_queries=(
+            extraction_counts(plan, records, cell.extractor.label)
+            if cell.extractor.use is not None
+            else None
+        ),
         prompts_sha256=_prompts_hash(plan.query_keys, records),
     )
 
@@ -204,7 +236,24 @@ def _warnings(
                 f"{study}: median coverage is below {LOW_COVERAGE} for {', '.join(low)}: left to "
                 "itself, the model rarely answers from the set"
             )
+    yield from _audit_cautions(cell, records)
     yield from score_cautions(cell, studies, records)
     cut = sum(record.value.get("finish_reason") == "length" for record in records.values())
     if cut:
         yield f"{cut} responses were cut off at their longest length"
+
+
+def _audit_cautions(cell: Cell, records: Mapping[QueryKey, Record]) -> Iterable[str]:
+    if not cell.settings.audit and not cell.folder.audit.exists():
+        return
+    kept = audited(cell.folder.audit)
+    sent = {
+        str(record.value["prompt_sha256"])
+        for record in records.values()
+        if "prompt_sha256" in record.value
+    }
+    if missing := len(sent - kept):
+        yield (
+            f"{missing} of {len(sent)} prompts are not in the audit copy: they were sent without "
+            "--audit"
+        )

@@ -6,11 +6,11 @@ know where the model runs.
 """
 
 import dataclasses
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
@@ -28,6 +28,7 @@ from grace.inference.tgi import TgiClient
 from grace.inference.toy import ToyClient
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
+from grace.keys import FILE_SUFFIX, read_key
 from grace.serving.embedded import EmbeddedSettings, embedded_server
 from grace.settings import RunSettings
 from grace.studies.prompts import PLAIN, Convention, PromptMode
@@ -37,6 +38,9 @@ from grace.studies.prompts import PLAIN, Convention, PromptMode
 EMBEDDED_SLOTS = 1
 ENDPOINT_CONCURRENCY = 16
 MAX_EMBEDDED_SLOTS = 32
+
+EXTRACTOR_KEY = "GRACE_EXTRACTOR_API_KEY"
+"""The variable of the key to `--extractor-endpoint`, where that is another server."""
 
 NOT_PINNED = "not pinned"
 """What the identity has for a template's date where Grace cannot hold it fixed."""
@@ -234,10 +238,13 @@ async def connect_model(
 async def _endpoint_client(
     spec: ModelSpec, settings: RunSettings, address: str, *, own: bool
 ) -> tuple[Transport, InferenceClient]:
-    variable = spec.api_key_env if own and spec.api_key_env else settings.api_key_env
-    key = os.environ.get(variable)
+    variable = spec.api_key_env if own else _key_variable(settings, address)
+    key = read_key(variable) if variable is not None else None
     if own and spec.api_key_env and not key:
-        raise UsageError(f"{spec.key} needs a key: set the environment variable {spec.api_key_env}")
+        raise UsageError(
+            f"{spec.key} needs a key: set the environment variable {spec.api_key_env}, or "
+            f"{spec.api_key_env}{FILE_SUFFIX} to the path of a file that holds it"
+        )
     transport = Transport(
         address,
         api_key=key,
@@ -266,6 +273,21 @@ async def _endpoint_client(
                 json_mode=spec.json_mode,
                 request_fields=spec.request_fields,
             )
+
+
+def _key_variable(settings: RunSettings, address: str) -> str:
+    """Return the variable of the key to a server that the user named; one key opens one server."""
+    if address != settings.extractor_endpoint:
+        return settings.api_key_env
+    elsewhere = settings.endpoint is not None and _origin(settings.endpoint) != _origin(address)
+    if elsewhere or read_key(EXTRACTOR_KEY) is not None:
+        return EXTRACTOR_KEY
+    return settings.api_key_env
+
+
+def _origin(address: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port
 
 
 def _template_date(spec: ModelSpec) -> TemplateDate | None:

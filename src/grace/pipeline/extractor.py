@@ -1,11 +1,11 @@
 """Who turns responses into fields: the rules, a model, or both."""
 
-import os
 from dataclasses import dataclass
 
 from grace.catalogue.spec import Catalogue
 from grace.errors import UsageError
 from grace.extraction.result import RULES
+from grace.keys import FILE_SUFFIX, read_key
 from grace.pipeline.connection import ModelUse, model_use
 from grace.settings import RunSettings
 from grace.studies.prompts import PLAIN, Convention, PromptMode
@@ -63,7 +63,7 @@ def choose_extractor(settings: RunSettings, catalogue: Catalogue) -> ExtractorCh
     wanted = settings.extractor
     if wanted == "auto":
         variable = catalogue.get(DEEPSEEK).api_key_env if DEEPSEEK in catalogue.keys else None
-        has_key = bool(variable and os.environ.get(variable)) and not settings.dry_run
+        has_key = not settings.dry_run and variable is not None and read_key(variable) is not None
         wanted = f"{RULES}+{DEEPSEEK}" if has_key else RULES
     if wanted == RULES:
         return ExtractorChoice(RULES, rules_first=True, use=None)
@@ -72,9 +72,10 @@ def choose_extractor(settings: RunSettings, catalogue: Catalogue) -> ExtractorCh
     spec = catalogue.get(key)
     if spec.hosted and settings.extractor_endpoint is None:
         variable = spec.api_key_env
-        if variable and not os.environ.get(variable):
+        if variable and read_key(variable) is None:
             raise UsageError(
-                f"--extractor {key} needs a key: set the environment variable {variable}, or use "
+                f"--extractor {key} needs a key: set the environment variable {variable}, or "
+                f"{variable}{FILE_SUFFIX} to the path of a file that holds it; or use "
                 "--extractor rules"
             )
     elif (

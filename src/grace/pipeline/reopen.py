@@ -1,16 +1,12 @@
 """Finding a run's inputs again from its folder, to check or summarise it."""
 
 import itertools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from grace.engine.plan import QueryKey, plan_responses, plan_scores
 from grace.errors import RunFolderError
-from grace.pipeline.closing import response_keys, score_keys
 from grace.pipeline.inputs import load_input, resolve_study
 from grace.runs.csvfile import csv_lines, stream_table
 from grace.runs.folder import RunFolder, RunRecord
-from grace.settings import RunSettings
 from grace.studies.study import Study
 from grace.studies.trials import TrialSet, parse_trials
 
@@ -76,19 +72,3 @@ def _from_table(folder: RunFolder, study: Study, rows: int, sha256: str) -> Tria
     kept = (row[:width] for row in itertools.islice(table.rows, rows))
     lines = csv_lines(table.header[:width], kept)
     return replace(parse_trials(study, (line.encode() for line in lines), str(path)), sha256=sha256)
-
-
-def planned_keys(
-    folder: RunFolder, trials: TrialSet, settings: RunSettings
-) -> Mapping[str, Sequence[QueryKey]]:
-    """Return the keys of a run's queries by probe."""
-    if folder.experiment == "exp2":
-        return score_keys(plan_scores(trials, pmi=settings.pmi))
-    return response_keys(
-        plan_responses(
-            trials,
-            seed=settings.seed,
-            replicates=settings.replicates,
-            deterministic=settings.temperature == 0,
-        )
-    )

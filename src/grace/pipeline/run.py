@@ -390,7 +390,8 @@ def _is_asked_again(cell: Cell, done: CellOutcome) -> bool:
     unread = cell.extractor.use is not None and any(
         set(report.extraction) - {Outcome.OK} for report in reports
     )
-    missing = done.status is not CellStatus.COMPLETE or unread
+    doubted = any(report.recheck is not None and report.recheck.failed for report in reports)
+    missing = done.status is not CellStatus.COMPLETE or unread or doubted
     unchecked = cell.experiment == "exp2" and any(
         (report.recheck.percent if report.recheck else 0.0) < cell.settings.recheck
         for report in reports

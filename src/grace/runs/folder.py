@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "journal"
 
     @property
+    def audit(self) -> Path:
+        """The folder of the audit copy, if one was asked for."""
+        return self.path / "audit"
+
+    @property
     def record_path(self) -> Path:
         """`run.json`."""
         return self.path / "run.json"
@@ -104,16 +109,20 @@ class RunFolder:
 
     def published(self) -> list[str]:
         """
-        Return the names of tables and logs, in order.
+        Return the names of tables and logs, in order, and then those of the audit copy.
 
         Raises:
             RunFolderError: The folder cannot be read.
         """
         try:
             names = sorted(path.name for path in self.path.iterdir())
+            audited = sorted(path.name for path in self.audit.glob("*.jsonl"))
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be read: {error.strerror}") from error
-        return [name for name in names if name.endswith(_PUBLISHED) and not name.startswith(".")]
+        return [
+            *(name for name in names if name.endswith(_PUBLISHED) and not name.startswith(".")),
+            *(f"{self.audit.name}/{name}" for name in audited),
+        ]
 
     def make(self) -> None:
         """

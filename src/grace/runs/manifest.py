@@ -90,6 +90,9 @@ class StudyReport(BaseModel):
 
         extraction: Rows by extraction outcome (Experiment 1).
 
+        extraction_queries: Accounting of the responses that a model was to read;
+            null if the rules worked alone.
+
         coverage: Lowest, median and highest coverage by probe (Experiment 2).
 
         recheck: What a second measurement gave (`--recheck`).
@@ -105,6 +108,7 @@ class StudyReport(BaseModel):
     complete_rows: int
     queries: Mapping[str, QueryCounts]
     extraction: Mapping[str, int] = {}
+    extraction_queries: QueryCounts | None = None
     coverage: Mapping[str, tuple[float, float, float]] = {}
     recheck: RecheckReport | None = None
     prompts_sha256: str

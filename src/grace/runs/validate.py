@@ -93,6 +93,11 @@ def _query_faults(folder: RunFolder, study: str, report: StudyReport) -> Iterato
     for probe, counts in report.queries.items():
         if counts.planned != counts.answered + counts.failed + counts.not_asked:
             yield f"{folder.manifest_path}: {study} {probe}: counts do not reconcile: {counts}"
+    extracted = report.extraction_queries
+    if extracted is not None and extracted.planned != (
+        extracted.answered + extracted.failed + extracted.not_asked
+    ):
+        yield f"{folder.manifest_path}: {study} extraction: counts do not reconcile: {extracted}"
     again = report.recheck
     if again is not None and again.planned != again.answered + again.failed + again.not_asked:
         yield f"{folder.manifest_path}: {study} recheck: counts do not reconcile: {again}"

@@ -8,7 +8,6 @@ process ends. A second signal ends it at once.
 import asyncio
 import contextlib
 import math
-import os
 import re
 import signal
 import socket
@@ -19,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from grace.errors import RunInterrupted, ServingError, UsageError
+from grace.keys import is_variable, read_key
 from grace.serving.gateway.guard import is_loopback
 
 SHORTEST_TOKEN = 16
@@ -54,7 +54,8 @@ def read_token(variable: str | None, path: Path | None) -> str | None:
     Return the token that clients must show, or None if none is asked for.
 
     Args:
-        variable: The environment variable that holds it.
+        variable: The environment variable that holds it, or, with `_FILE` behind
+            its name, names a file that does.
 
         path: The file that holds it, and nothing else.
 
@@ -65,7 +66,9 @@ def read_token(variable: str | None, path: Path | None) -> str | None:
     if variable is not None and path is not None:
         raise UsageError("--token-env and --token-file are both given; keep one of them")
     if variable is not None:
-        source, token = f"the variable {variable}", os.environ.get(variable, "").strip()
+        if not is_variable(variable):
+            raise UsageError("--token-env expects the name of a variable, never a token itself")
+        source, token = f"the variable {variable}", read_key(variable) or ""
         remedy = f"set {variable}"
     elif path is not None:
         source, remedy = str(path), "write the token into it"
