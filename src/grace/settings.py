@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from grace.errors import UsageError
+from grace.plain_yaml import read_plain_yaml
 
 Experiment = Literal["exp1", "exp2"]
 
@@ -121,21 +120,18 @@ def read_config(path: Path) -> dict[str, object]:
     Raises:
         UsageError: The file cannot be read, or is not a mapping.
     """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file; give an existing --config") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    try:
-        loaded = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise UsageError(f"{path}: is not YAML: {' '.join(str(error).split())[:300]}") from error
+    loaded = read_plain_yaml(path, UsageError)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
         raise UsageError(f"{path}: expected a mapping of options, such as `limit: 10`")
-    return {str(name).replace("-", "_"): value for name, value in loaded.items()}
+    values: dict[str, object] = {}
+    for written, value in loaded.items():
+        name = str(written).replace("-", "_")
+        if name in values:
+            raise UsageError(f"{path}: {name} is given twice; - and _ are the same in a name")
+        values[name] = value
+    return values
 
 
 def make_settings(values: Mapping[str, object], source: str) -> RunSettings:

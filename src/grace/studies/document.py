@@ -16,34 +16,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionStartEvent,
-    DocumentStartEvent,
     Event,
     MappingEndEvent,
     MappingStartEvent,
-    NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
 )
 
 from grace.errors import StudyDefinitionError
+from grace.plain_yaml import FORBIDDEN, MAX_BYTES, BadYaml, checked_events
 
 Place = tuple[str | int, ...]
 
-MAX_BYTES = 1_000_000
-MAX_DEPTH = 12
-MAX_PARTS = 10_000
 MAX_FAULTS_SHOWN = 100
 
 _NULLS = ("", "~", "null", "Null", "NULL")
 _NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
-# C0 and C1 controls but for tab and line feed, and halves of surrogate pairs, which
-# no file in UTF-8 can hold but an escape such as "\ud800" can make.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Numeral(str):
@@ -174,15 +163,9 @@ def parse_document(text: str, source: str) -> tuple[object, Faults]:
         StudyDefinitionError: It is not YAML, or uses what Grace refuses.
     """
     try:
-        return _Builder(YAML(typ="safe", pure=True).parse(text), source).build()
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise StudyDefinitionError(f"{source}{where}: not valid YAML: {error.problem}") from error
-    # ruamel lets ValueError through, for escapes beyond the last Unicode character.
-    except (YAMLError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise StudyDefinitionError(f"{source}: not valid YAML: {reason}") from error
+        return _Builder(checked_events(text), source).build()
+    except BadYaml as error:
+        raise StudyDefinitionError(f"{error.place(source)}: {error.problem}") from error
 
 
 class _Builder:
@@ -193,47 +176,28 @@ class _Builder:
         self._faults = Faults(source, self._lines)
 
     def build(self) -> tuple[object, Faults]:
-        value: object = None
-        documents = 0
-        for event in self._events:
-            if isinstance(event, DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    raise self._refusal(event, "a second document begins; expected only one")
-                if event.version or event.tags:
-                    raise self._refusal(event, "the file has a % directive; remove it")
-            elif isinstance(event, NodeEvent):
-                value = self._node(event, ())
+        first = next(self._events, None)
+        value = None if first is None else self._node(first, ())
+        # What follows is an end or a fault.
+        next(self._events, None)
         return value, self._faults
 
-    def _refusal(self, event: Event, problem: str) -> StudyDefinitionError:
-        return StudyDefinitionError(f"{self._source}, line {event.start_mark.line + 1}: {problem}")
-
     def _node(self, event: Event, place: Place) -> object:
-        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise self._refusal(event, "an anchor (&) or alias (*) is used; write the text out")
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            raise self._refusal(event, f"the tag {tag!r} is used; remove it")
         self._lines.setdefault(place, event.start_mark.line + 1)
-        if len(self._lines) > MAX_PARTS:
-            raise self._refusal(event, f"has more than {MAX_PARTS:,} parts; keep data in the CSV")
         if isinstance(event, ScalarEvent):
             return self._scalar(event, place)
-        if len(place) >= MAX_DEPTH and isinstance(event, CollectionStartEvent):
-            raise self._refusal(event, f"is nested more than {MAX_DEPTH} deep; a study is flat")
         if isinstance(event, MappingStartEvent):
             return self._mapping(place)
         return self._sequence(place)
 
     def _scalar(self, event: ScalarEvent, place: Place) -> object:
         text: str = event.value
-        forbidden = _FORBIDDEN.search(text)
+        forbidden = FORBIDDEN.search(text)
         if forbidden:
             self._faults.add(
                 place, f"holds the character U+{ord(forbidden[0]):04X}; expected text: remove it"
             )
-            return _FORBIDDEN.sub("", text)
+            return FORBIDDEN.sub("", text)
         if event.style:
             return text
         if text in _NULLS:
@@ -246,8 +210,9 @@ class _Builder:
             if isinstance(event, MappingEndEvent):
                 break
             if not isinstance(event, ScalarEvent):
-                raise self._refusal(event, "a key is not plain text; expected `key: value`")
-            key = _FORBIDDEN.sub("", event.value)
+                line = event.start_mark.line + 1
+                raise BadYaml(line, "a key is not plain text; expected `key: value`")
+            key = FORBIDDEN.sub("", event.value)
             child = (*place, key)
             repeated = key in mapping
             self._lines.setdefault(child, event.start_mark.line + 1)
