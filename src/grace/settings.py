@@ -7,14 +7,22 @@ The names are the same on the command line, in a config file and in
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from grace.errors import UsageError
 from grace.plain_yaml import read_plain_yaml
 
 Experiment = Literal["exp1", "exp2"]
+
+# `seed: true` is no seed, and `pmi: "no"` is no flag: nothing is turned into something else.
+_Whole = Annotated[int, Strict()]
+_Number = Annotated[float, Strict()]
+_Flag = Annotated[bool, Strict()]
+
+_SHOWN = 100
+_MOST_FAULTS = 20
 
 FLAGS = "flags"
 """The source of settings that were given on the command line."""
@@ -90,27 +98,27 @@ class RunSettings(BaseModel):
     endpoint: str | None = None
     server: Literal["auto", "llamacpp", "vllm", "tgi", "openai"] = "auto"
     api_key_env: str = "GRACE_API_KEY"
-    limit: int | None = Field(default=None, ge=1)
+    limit: _Whole | None = Field(default=None, ge=1)
     out: Path = Path("results")
     timestamp: str | None = None
-    seed: int = Field(default=1, ge=0, le=2**63 - 1)
-    replicates: int = Field(default=1, ge=1, le=10_000)
-    concurrency: int | None = Field(default=None, ge=1, le=1024)
-    temperature: float = Field(default=0.7, ge=0, le=5)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
-    min_p: float = Field(default=0.0, ge=0, le=1)
+    seed: _Whole = Field(default=1, ge=0, le=2**63 - 1)
+    replicates: _Whole = Field(default=1, ge=1, le=10_000)
+    concurrency: _Whole | None = Field(default=None, ge=1, le=1024)
+    temperature: _Number = Field(default=0.7, ge=0, le=5)
+    top_p: _Number = Field(default=1.0, gt=0, le=1)
+    top_k: _Whole = Field(default=0, ge=0)
+    min_p: _Number = Field(default=0.0, ge=0, le=1)
     extractor: str = "auto"
     extractor_endpoint: str | None = None
     scoring: Literal["auto", "trie", "sequence"] = "auto"
-    pmi: bool = False
-    terminators: bool = False
-    recheck: float = Field(default=0.0, ge=0, le=100)
+    pmi: _Flag = False
+    terminators: _Flag = False
+    recheck: _Number = Field(default=0.0, ge=0, le=100)
     catalogue: Path | None = None
-    threads: int = Field(default=0, ge=0, le=256)
-    dry_run: bool = False
-    new: bool = False
-    retry_failed: bool = False
+    threads: _Whole = Field(default=0, ge=0, le=256)
+    dry_run: _Flag = False
+    new: _Flag = False
+    retry_failed: _Flag = False
 
 
 def read_config(path: Path) -> dict[str, object]:
@@ -129,7 +137,9 @@ def read_config(path: Path) -> dict[str, object]:
     for written, value in loaded.items():
         name = str(written).replace("-", "_")
         if name in values:
-            raise UsageError(f"{path}: {name} is given twice; - and _ are the same in a name")
+            raise UsageError(
+                f"{path}: {_shown(name)} is given twice; - and _ are the same in a name"
+            )
         values[name] = value
     return values
 
@@ -156,13 +166,20 @@ def make_settings(values: Mapping[str, object], source: str) -> RunSettings:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
+            name = ".".join(str(part)[:_SHOWN] for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
                 known = ", ".join(RunSettings.model_fields)
-                lines.append(f"{source}: unknown option {name!r}; known are {known}")
+                lines.append(f"{source}: unknown option {_shown(name)}; known are {known}")
             else:
                 wanted = problem["msg"].replace("Input should be", "expected")
                 flag = "--" + str(problem["loc"][0]).replace("_", "-")
                 where = flag if source == FLAGS else f"{source}: {name}"
-                lines.append(f"{where} is {problem['input']!r}; {wanted}")
+                lines.append(f"{where} is {_shown(problem['input'])}; {wanted}")
+        if len(lines) > _MOST_FAULTS:
+            lines = [*lines[:_MOST_FAULTS], f"... and {len(lines) - _MOST_FAULTS} more faults"]
         raise UsageError("\n".join(lines)) from error
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

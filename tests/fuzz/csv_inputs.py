@@ -8,6 +8,7 @@ from functools import partial
 
 from hypothesis import strategies as st
 
+from fuzz import mutations
 from fuzz.harness import Broken, Target
 from fuzz.mutations import recipes
 from grace.runs.csvfile import csv_bytes
@@ -95,11 +96,17 @@ class Sheet:
             case "blank":
                 rows.insert(self.row % len(rows), [])
             case "long":
-                row[column] = self.cell * (10_000_000 // max(1, len(self.cell)))
+                row[column] = self.cell * (mutations.MOST_BYTES // max(1, len(self.cell)))
+            case _:
+                pass
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator=self.ending, quoting=self.quoting).writerows(rows)  # type: ignore[arg-type]
         header, _, body = text.getvalue().partition(self.ending)
-        whole = header + self.ending + body * min(self.times, 3_000_000 // max(1, len(body)) + 1)
+        whole = (
+            header
+            + self.ending
+            + body * min(self.times, mutations.MOST_BYTES // 5 // max(1, len(body)) + 1)
+        )
         return whole.encode(self.encoding, "replace")
 
 
@@ -111,8 +118,9 @@ def csv_targets() -> list[Target]:
         sheet = st.builds(
             Sheet,
             st.sampled_from(
-                ["cell"] * 16
-                + ["none", "header", "twice", "longer", "shorter", "wider", "reversed", "blank"] * 4
+                ["cell"] * 70
+                + ["none", "header", "twice", "longer", "shorter", "wider", "reversed", "blank"]
+                * 10
                 + ["long"]
             ),
             st.integers(0, 9),
@@ -121,7 +129,7 @@ def csv_targets() -> list[Target]:
             st.sampled_from(_ENDINGS),
             st.sampled_from(_ENCODINGS),
             st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
-            st.sampled_from([1] * 50 + [10] * 8 + [100_000]),
+            st.sampled_from([1] * 150 + [10] * 20 + [100_000]),
         )
         begun = sheet.map(lambda one, table=table: partial(one.made, table))  # type: ignore[misc]
         read = partial(parse_trials, study, source="input.csv")
@@ -139,7 +147,7 @@ def _table(study: Study) -> list[list[str]]:
 def _check(content: bytes, read: object) -> None:
     trials = read
     if not isinstance(trials, TrialSet):
-        raise Broken(f"{type(read)} was read")  # noqa: TRY004
+        raise Broken(f"{type(read)} was read")
     # What was read goes into tables, and must come back from them cell by cell.
     written = csv_bytes(trials.header, [trial.cells for trial in trials.trials])
     told = cells_of(content.decode("utf-8-sig"))

@@ -60,7 +60,7 @@ class Target:
     """
 
     name: str
-    inputs: st.SearchStrategy[Recipe]
+    inputs: st.SearchStrategy[Recipe] = field(repr=False)
     read: Callable[[bytes], object]
     check: Callable[[bytes, object], None] = lambda _content, _read: None
 
@@ -147,36 +147,19 @@ def _try(target: Target, content: bytes, report: Report, known: set[str]) -> Non
     _forget_peak()
     before = _resident("VmRSS")
     started = time.thread_time()
-    fault, accepted, read = "", False, None
-    try:
-        with _alarm(_most_seconds(content) + _HANGING_SECONDS), warnings.catch_warnings():
-            warnings.simplefilter("error")
-            read = target.read(content)
-        accepted = True
-    except GraceError as error:
-        kind = type(error).__name__
-        report.refusals[kind] = report.refusals.get(kind, 0) + 1
-        fault = _message_fault(str(error))
-    except _Hangs:
-        fault = "no end"
-    except MemoryError:
-        fault = f"takes more than {3 * MOST_BYTES >> 20} MiB of memory"
-    except Exception as error:  # noqa: BLE001 (that is what is looked for)
-        fault = _told(error)
+    read = _read(target, content)
     seconds = time.thread_time() - started
     more = max(0, _resident("VmHWM") - before)
     if seconds > report.slowest_seconds:
         report.slowest_seconds, report.slowest = seconds, content
     report.peak_bytes = max(report.peak_bytes, more)
+    fault = read.fault
     if not fault and more > MOST_BYTES:
         fault = f"takes {more >> 20} MiB of memory"
     if not fault and seconds > _most_seconds(content):
         fault = f"takes {seconds:.1f} s of CPU for {len(content):,} bytes"
-    if not fault and accepted:
-        try:
-            target.check(content, read)
-        except Exception as error:  # noqa: BLE001 (that is what is looked for)
-            fault = _told(error)
+    if not fault and read.accepted:
+        fault = _broken(target, content, read.value)
     if fault:
         gc.collect()
         report.n_faults += 1
@@ -184,10 +167,44 @@ def _try(target: Target, content: bytes, report: Report, known: set[str]) -> Non
         if where not in known and len(report.faults) < _MOST_KEPT:
             known.add(where)
             report.faults.append(Fault(fault, content))
-    elif accepted:
-        report.accepted += 1
     else:
-        report.refused += 1
+        report.accepted += read.accepted
+        report.refused += not read.accepted
+        if read.refusal:
+            report.refusals[read.refusal] = report.refusals.get(read.refusal, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What came of one input."""
+
+    accepted: bool = False
+    value: object = None
+    refusal: str = ""
+    fault: str = ""
+
+
+def _read(target: Target, content: bytes) -> _Read:
+    try:
+        with _alarm(_most_seconds(content) + _HANGING_SECONDS), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return _Read(accepted=True, value=target.read(content))
+    except GraceError as error:
+        return _Read(refusal=type(error).__name__, fault=_message_fault(str(error)))
+    except _Hangs:
+        return _Read(fault="no end")
+    except MemoryError:
+        return _Read(fault=f"takes more than {3 * MOST_BYTES >> 20} MiB of memory")
+    except Exception as error:  # noqa: BLE001 (that is what is looked for)
+        return _Read(fault=_told(error))
+
+
+def _broken(target: Target, content: bytes, value: object) -> str:
+    try:
+        target.check(content, value)
+    except Exception as error:  # noqa: BLE001 (that is what is looked for)
+        return _told(error)
+    return ""
 
 
 def _most_seconds(content: bytes) -> float:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fuzz.csv_inputs import CELLS
 from fuzz.harness import Broken, Target
-from fuzz.mutations import JsonChange, json_changes, json_parts, recipes, written
+from fuzz.mutations import JsonChange, Recipe, json_changes, json_parts, recipes, written
 from grace.cli import results
 from grace.cli.main import invoke
 from grace.engine.journal import JournalState, read_journal
@@ -27,7 +27,6 @@ from grace.pipeline.asking import row_texts
 from grace.pipeline.closing import query_counts
 from grace.pipeline.reopen import planned_keys, reopen
 from grace.runs.folder import RunFolder, find_runs
-from grace.runs.manifest import RunManifest
 from grace.runs.score_table import score_table
 from grace.runs.scored import score_all
 from grace.runs.tables import probability_table, response_table, structured_table
@@ -85,7 +84,7 @@ def _file_target(name: str, paths: Sequence[Path], runs: Sequence[RunFolder]) ->
 
 def _one_of(
     paths: Sequence[Path], shaped: st.SearchStrategy[Callable[[bytes], bytes]]
-) -> st.SearchStrategy:  # type: ignore[type-arg]
+) -> st.SearchStrategy[Recipe]:
     """Draw one of several files, changed, behind a line with its number."""
     contents = [path.read_bytes() for path in paths]
 
@@ -153,7 +152,7 @@ def _journal(folder: Path, content: bytes) -> JournalState:
 
 def _same_lines(content: bytes, read: object) -> None:
     if not isinstance(read, JournalState):
-        raise Broken("no journal was read")  # noqa: TRY004
+        raise Broken("no journal was read")
     lines = content.split(b"\n")[:-1]
     if read.lines != len(lines):
         raise Broken(f"{len(lines)} lines are whole, {read.lines} were read")
@@ -259,6 +258,8 @@ class _Cell:
             case "gone":
                 rows = [one[:column] + one[column + 1 :] for one in rows]
                 row = rows[at]
+            case _:
+                pass
         rows[at] = row
         if self.kind == "swap":
             rows[at], rows[self.column % len(rows)] = rows[self.column % len(rows)], rows[at]
@@ -276,8 +277,3 @@ def _cells() -> st.SearchStrategy[Callable[[bytes], bytes]]:
         st.sampled_from([*_NUMBERS, *CELLS]) | st.text(max_size=5),
     )
     return cells.map(lambda one: one.made)
-
-
-def is_manifest(value: object) -> bool:
-    """Whether *value* is a manifest."""
-    return isinstance(value, RunManifest)

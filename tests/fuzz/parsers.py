@@ -10,7 +10,7 @@ from fuzz.replies import DIALECTS, reply_targets
 from fuzz.responses import RESPONSES, response_targets
 from fuzz.yaml_files import yaml_targets
 
-_FAMILIES: tuple[tuple[Sequence[str], Callable[[Path], list[Target]]], ...] = (
+FAMILIES: tuple[tuple[Sequence[str], Callable[[Path], list[Target]]], ...] = (
     (("CSV of study1", "CSV of study2", "CSV of mine"), lambda _folder: csv_targets()),
     (("study file", "config file", "catalogue file", "lock file"), yaml_targets),
     (
@@ -21,10 +21,12 @@ _FAMILIES: tuple[tuple[Sequence[str], Callable[[Path], list[Target]]], ...] = (
     (RESPONSES, lambda _folder: response_targets()),
 )
 
-PARSERS = tuple(name for names, _ in _FAMILIES for name in names)
+"""The names of parsers, and what makes them all."""
+
+PARSERS = tuple(name for names, _ in FAMILIES for name in names)
 
 
 def parser(name: str, folder: Path) -> Target:
     """Return the parser of that name, which may write into *folder*."""
-    make = next(make for names, make in _FAMILIES if name in names)
+    make = next(make for names, make in FAMILIES if name in names)
     return next(target for target in make(folder) if target.name == name)

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from fake_server import FakeTgi, FakeVllm, serving
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from fake_llamacpp import FakeLlamaCpp
-from fake_server import FakeTgi, FakeVllm, serving
 from fuzz.harness import Broken, Target
 from fuzz.mutations import json_parts, recipes
 from grace.errors import GraceError, InferenceError
@@ -119,10 +119,12 @@ def _in_turn(replies: Sequence[bytes], turn: int, change: Callable[[bytes], byte
 async def _record(make: Callable[[Wire], InferenceClient], app: Callable[[], object]) -> _Recorded:
     async with serving(app()) as url:  # type: ignore[arg-type]
         wire = Wire(url)
-        wire.recorded = connecting = []
+        connecting: list[bytes] = []
+        wire.recorded = connecting
         client = make(wire)
         await client.connect()
-        wire.recorded = answers = []
+        answers: list[bytes] = []
+        wire.recorded = answers
         prompt: tuple[int, ...] = (5, 6, 7)
         continuations: tuple[tuple[int, ...], ...] = ((8, 9), (10,))
         with contextlib.suppress(GraceError):

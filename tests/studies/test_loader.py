@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from grace.errors import StudyDefinitionError, UsageError
-from grace.studies.document import MAX_BYTES
+from grace.plain_yaml import MAX_BYTES
 from grace.studies.layout import column_word, probability_columns
 from grace.studies.loader import load_study, parse_study
 from grace.studies.probes import Answer, CandidateProbe, Turn
@@ -561,3 +561,34 @@ def test_a_premise_is_a_turn_without_the_trials_material() -> None:
 def test_a_faulty_premise_is_named(before: str, after: str, fault: str) -> None:
     (line,) = faults_of(PREMISED.replace(before, after))
     assert fault in line
+
+
+@pytest.mark.parametrize("value", ["1e300", "-1e13", "1e308"])
+def test_a_value_whose_variance_would_overflow_is_refused(value: str) -> None:
+    text = OWN.replace("ANSWERS", f"[1, {value}]")
+    with pytest.raises(StudyDefinitionError, match=r"answers\[1\].value is .*; expected a number"):
+        parse_study(text, "my.yaml")
+    assert parse_study(OWN.replace("ANSWERS", "[1, 1e12]"), "my.yaml")
+
+
+OWN = """\
+key: mine
+title: Mine
+description: For tests.
+columns: [{name: word, description: A word.}]
+dialogue: [{name: q, question: "How many {word}?"}]
+candidates: [{name: liked, question: "Do you like {word}?", answers: ANSWERS}]
+fields:
+  - {name: a, kind: integer, description: A., minimum: 0, maximum: 9007199254740993}
+"""
+
+
+def test_a_whole_number_keeps_its_digits() -> None:
+    study = parse_study(OWN.replace("ANSWERS", "[1, 2]"), "my.yaml")
+    assert study.fields[0].maximum == 9_007_199_254_740_993
+
+
+def test_a_path_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    for name in ("x" * 300 + ".yaml", "a\0b.yaml"):
+        with pytest.raises(StudyDefinitionError):
+            load_study(tmp_path / name)

@@ -22,7 +22,6 @@ from grace.studies.study import AnswerField, Study
 
 _GREEDY = Sampling(temperature=0.0)
 _MAX_TOKENS = 400
-_JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 _NUMBER = re.compile(r"\d+")
 
 
@@ -147,7 +146,7 @@ def model_answer(
     Returns:
         The answer, or None if no valid one was given.
     """
-    held = record["values"]
+    held = record.get("values")
     if not isinstance(held, dict):
         return None
     values: dict[str, Value] = {}
@@ -176,11 +175,11 @@ def _field_line(answer_field: AnswerField) -> str:
 
 
 def _validated(study: Study, text: str) -> tuple[dict[str, Value] | None, str]:
-    match = _JSON_OBJECT.search(text)
-    if match is None:
+    begin, end = text.find("{"), text.rfind("}")
+    if not 0 <= begin < end:
         return None, "there is no JSON object"
     try:
-        answer = extraction_model(study).model_validate_json(match.group())
+        answer = extraction_model(study).model_validate_json(text[begin : end + 1])
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])

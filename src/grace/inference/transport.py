@@ -193,6 +193,8 @@ class Transport:
             # Servers repeat a key that they refuse.
             body = body.replace(self._api_key.encode(), b"[key]")
         text = " ".join(body[: _SHOWN_BODY * 4].decode("utf-8", "replace").split())
+        # A message is printed: a server must not move the cursor of a terminal.
+        text = "".join(char if char.isprintable() else "\ufffd" for char in text)
         return text if len(text) <= _SHOWN_BODY else text[:_SHOWN_BODY] + "…"
 
     def _refusal(self, status: int) -> str:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
+from grace.engine.record import value_text
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
@@ -159,7 +160,7 @@ def _score_report(cell: Cell, plan: ScorePlan, records: Mapping[QueryKey, Record
 
 def _prompts_hash(keys: Iterable[QueryKey], records: Mapping[QueryKey, Record]) -> str:
     hashes = {
-        str(records[key].value["prompt_sha256"])
+        value_text(records[key], "prompt_sha256")
         for key in keys
         if key in records and records[key].status == ANSWERED
     }

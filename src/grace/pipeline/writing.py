@@ -16,7 +16,13 @@ from grace.pipeline.cell import Cell
 from grace.pipeline.closing import manifest_of
 from grace.runs.csvfile import csv_bytes, read_table, write_bytes
 from grace.runs.folder import RunFolder, RunRecord
-from grace.runs.manifest import RunManifest, file_entry, read_manifest, write_manifest
+from grace.runs.manifest import (
+    RunManifest,
+    check_files,
+    file_entry,
+    read_manifest,
+    write_manifest,
+)
 from grace.runs.score_table import score_table
 from grace.runs.scored import score_all
 from grace.runs.tables import probability_table, response_table, structured_table
@@ -94,9 +100,11 @@ def rewrite_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Pat
     Write the summaries of a closed run again, and their hashes into its manifest.
 
     Raises:
-        RunFolderError: The run is not closed.
+        RunFolderError: The run is not closed, or a table was changed since.
     """
     manifest = read_manifest(folder)
+    summaries = {folder.table(trials.study.key, "summary").name for trials in inputs}
+    check_files(folder, manifest, manifest.files.keys() - summaries)
     written = write_summaries(folder, inputs)
     entries = {path.name: file_entry(path) for path in written}
     if any(manifest.files.get(name) != entry for name, entry in entries.items()):

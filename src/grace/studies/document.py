@@ -121,9 +121,9 @@ def read_text(path: Path) -> str:
         StudyDefinitionError: The file cannot be read, is larger than
             `MAX_BYTES` or is not UTF-8.
     """
-    if path.exists() and not path.is_file():
-        raise StudyDefinitionError(f"{path}: is not a file; expected a study in YAML")
     try:
+        if path.exists() and not path.is_file():
+            raise StudyDefinitionError(f"{path}: is not a file; expected a study in YAML")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
@@ -131,7 +131,11 @@ def read_text(path: Path) -> str:
             f"{path}: no such file; give the path of a study in YAML"
         ) from error
     except OSError as error:
-        raise StudyDefinitionError(f"{path}: cannot be read: {error.strerror}") from error
+        raise StudyDefinitionError(
+            f"{shown(str(path))}: cannot be read: {error.strerror}"
+        ) from error
+    except ValueError as error:
+        raise StudyDefinitionError(f"{shown(str(path))}: is no path ({error})") from error
     if len(content) > MAX_BYTES:
         raise StudyDefinitionError(
             f"{path}: is larger than {MAX_BYTES:,} bytes; a study's definition is small: "

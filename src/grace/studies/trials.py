@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NewType
 
 from grace.errors import InputFaults, UsageError
+from grace.studies.document import shown
 from grace.studies.study import Column, Study, VariableFault
 
 StimulusId = NewType("StimulusId", str)
@@ -195,7 +196,7 @@ def _canonical_names(study: Study, header: tuple[str, ...], source: str) -> tupl
     }
     expected = ", ".join(column.name for column in study.columns)
     faults = [
-        f"{source}, header: unknown column {name!r}; {study.key} has the columns {expected}: "
+        f"{source}, header: unknown column {shown(name)}; {study.key} has the columns {expected}: "
         "remove or rename it"
         for name in header
         if name not in known
@@ -215,7 +216,7 @@ def _canonical_names(study: Study, header: tuple[str, ...], source: str) -> tupl
                 f"{column.description}"
             )
     if faults:
-        raise InputFaults(source, faults)
+        raise InputFaults(source, _shortened(faults))
     return names
 
 
