@@ -8,8 +8,8 @@ import pytest
 
 from grace.engine.journal import Record
 from grace.errors import CorruptJournal
-from grace.extraction.extract import RowText, extract_rows, extraction_key
-from grace.extraction.model_extractor import ModelExtractor, model_answer
+from grace.extraction.extract import RowText, extract_rows
+from grace.extraction.model_extractor import ModelExtractor, extraction_key, model_answer
 from grace.extraction.rules import MOST_CHARACTERS, parse_by_rules
 from grace.inference.client import Generation, GenerationRequest
 from grace.inference.toy import ToyClient

@@ -47,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return None
         report = read_report(done.stdout)
         console.print(
-            f"{seconds:5.0f} s  {name}: {report.n_faults} faults", style="dim", markup=False
+            f"{seconds:5.0f} s  {name}: {report.inputs:,} inputs, {report.accepted:,} accepted, "
+            f"{report.n_faults} faults, slowest {report.slowest_seconds:.2f} s, "
+            f"{report.peak_bytes >> 20} MiB",
+            style="dim",
+            markup=False,
         )
         return report
 

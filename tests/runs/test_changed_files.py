@@ -213,6 +213,13 @@ def test_scores_that_are_no_scores_are_corrupt(
         score_all(plan, records)
 
 
+def test_a_key_that_is_twice_in_a_line_is_corrupt(toy_runs: Runs) -> None:
+    path = next(toy_runs[0].journal.glob("*.jsonl"))
+    path.write_text(path.read_text().replace('"text":', '"text":"other","text":', 1))
+    with pytest.raises(CorruptJournal, match="a key appears twice"):
+        read_journal(toy_runs[0].journal)
+
+
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
 def test_a_number_beyond_all_floats_is_corrupt(toy_runs: Runs, number: str) -> None:
     path = next(toy_runs[1].journal.glob("*.jsonl"))

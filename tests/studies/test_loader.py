@@ -568,7 +568,8 @@ def test_a_value_whose_variance_would_overflow_is_refused(value: str) -> None:
     text = OWN.replace("ANSWERS", f"[1, {value}]")
     with pytest.raises(StudyDefinitionError, match=r"answers\[1\].value is .*; expected a number"):
         parse_study(text, "my.yaml")
-    assert parse_study(OWN.replace("ANSWERS", "[1, 1e12]"), "my.yaml")
+    study = parse_study(OWN.replace("ANSWERS", "[1, 1e12]"), "my.yaml")
+    assert study.candidate_probes[0].answers[1].value == 1e12
 
 
 OWN = """\
@@ -592,3 +593,11 @@ def test_a_path_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     for name in ("x" * 300 + ".yaml", "a\0b.yaml"):
         with pytest.raises(StudyDefinitionError):
             load_study(tmp_path / name)
+
+
+def test_a_fault_of_any_length_is_cut() -> None:
+    long = "x" * 100_000
+    for text in (f"{long}: 1", OWN.replace("{word}", f"{{{long}}}").replace("ANSWERS", "[1, 2]")):
+        with pytest.raises(StudyDefinitionError) as caught:
+            parse_study(text.replace("name: word", f'name: word, aliases: ["{long}"]'), "my.yaml")
+        assert len(str(caught.value)) < 12_000

@@ -58,10 +58,10 @@ def test_check_and_validate_tell_and_change_nothing(
         assert f",{cell},".encode() in table
     capsys.readouterr()
     assert invoke(["validate", str(responses.path)]) == 0
-    told = capsys.readouterr()
-    assert "valid" in told.out
-    assert "note: 4 cells begin like a spreadsheet formula in 2 tables; the first:\n" in told.err
-    assert "toy_scalar_adjectives_raw_responses.csv, row 1, note: '=1+1'" in told.err
+    heard = capsys.readouterr()
+    assert "valid" in heard.out
+    assert "note: 4 cells begin like a spreadsheet formula in 2 tables; the first:\n" in heard.err
+    assert "toy_scalar_adjectives_raw_responses.csv, row 1, note: '=1+1'" in heard.err
 
 
 def test_nothing_is_said_where_there_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:

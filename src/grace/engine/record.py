@@ -89,7 +89,9 @@ def decode(line: bytes) -> Record:
     """
     # Not pydantic's JSON parser: it refuses halves of surrogate pairs, which servers do
     # send and which are written here as escapes, and it takes NaN for a number.
-    fields = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite)
+    fields = json.loads(
+        line, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_distinct
+    )
     if not isinstance(fields, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004
     for name, kind in _FIELDS.items():
@@ -106,6 +108,14 @@ def decode(line: bytes) -> Record:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _distinct(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    # Python would take the last of two equal keys for both.
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key appears twice")
+    return made
 
 
 def _finite(text: str) -> float:

@@ -30,6 +30,7 @@ from grace.plain_yaml import FORBIDDEN, MAX_BYTES, BadYaml, checked_events
 Place = tuple[str | int, ...]
 
 MAX_FAULTS_SHOWN = 100
+_MOST_CHARACTERS = 1_000
 
 _NULLS = ("", "~", "null", "Null", "NULL")
 _NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
@@ -73,7 +74,11 @@ class Faults:
             nearest = nearest[:-1]
         line = self.lines.get(nearest, 1)
         named = place_text(place) or "the file"
-        self._found.append((line, f"{self.source}, line {line}: {named} {problem}"))
+        told = f"{named} {problem}"
+        if len(told) > _MOST_CHARACTERS:
+            # A file may give a key, or a column that is listed, any length.
+            told = f"{told[:_MOST_CHARACTERS]}…"
+        self._found.append((line, f"{self.source}, line {line}: {told}"))
 
     def __bool__(self) -> bool:
         return bool(self._found)
