@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
+FUZZ ?= 20000
 
-.PHONY: help demo test check format test-system test-kills test-tokenizers test-exact test-vllm bench bench-client bench-scoring lock docs clean
+.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm bench bench-client bench-scoring lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +29,9 @@ check: .venv/.dev ## Format, lint, types, layers, spelling
 format: .venv/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: .venv/.dev ## Mutated files, replies and responses for every parser (FUZZ=20000)
+	PYTHONPATH=tests:tests/inference $(BIN)/python -m fuzz $(FUZZ) $(FUZZ_FLAGS)
 
 test-system: .venv/.dev ## Real servers, real processes, 40 kills
 	$(BIN)/python -m pytest -m slow tests
@@ -59,7 +63,7 @@ lock: ## Resolve dependencies again (needs uv)
 	scripts/lock.sh
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-exact .venv-vllm .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-exact .venv-vllm .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis fuzz-failures
 
 .venv/.made:
 	scripts/make-venv.sh $(PYTHON) .venv

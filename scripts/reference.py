@@ -367,6 +367,14 @@ def _tables_page() -> str:
         "not measured is empty. Numbers have 9 significant digits.",
         "In R, read tables with `check.names = FALSE`: some columns are called `0` to `3` and "
         "`Was/Wasn't`. See the [tutorial](../tutorial.md).",
+        "## In a spreadsheet",
+        "A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage "
+        "return for a formula, and may run it, wherever the cell came from: an input file, or a "
+        "model's response. Grace keeps such cells as they are, because tables hold what was said. "
+        "`grace studies check` and `grace validate` say how many there are and where the first "
+        "one is; the exit code stays the same. Open such a table by importing it, with all "
+        "columns as text (in Excel: Data, From Text/CSV, Transform Data; in LibreOffice: leave "
+        "*Evaluate formulas* off). Numbers with a sign are not counted.",
     ]
     for study in BUILTIN_STUDIES.values():
         parts += _study_tables(study)

@@ -7,16 +7,23 @@ The names are the same on the command line, in a config file and in
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
 
 from grace.errors import UsageError
 from grace.keys import is_variable
+from grace.plain_yaml import read_plain_yaml
 
 Experiment = Literal["exp1", "exp2"]
+
+# `seed: true` is no seed, and `pmi: "no"` is no flag: nothing is turned into something else.
+_Whole = Annotated[int, Strict()]
+_Number = Annotated[float, Strict()]
+_Flag = Annotated[bool, Strict()]
+
+_SHOWN = 100
+_MOST_FAULTS = 20
 
 FLAGS = "flags"
 """The source of settings that were given on the command line."""
@@ -98,29 +105,29 @@ class RunSettings(BaseModel):
     endpoint: str | None = None
     server: Literal["auto", "llamacpp", "vllm", "tgi", "openai"] = "auto"
     api_key_env: str = "GRACE_API_KEY"
-    limit: int | None = Field(default=None, ge=1)
+    limit: _Whole | None = Field(default=None, ge=1)
     out: Path = Path("results")
     timestamp: str | None = None
-    seed: int = Field(default=1, ge=0, le=2**63 - 1)
-    replicates: int = Field(default=1, ge=1, le=10_000)
-    concurrency: int | None = Field(default=None, ge=1, le=1024)
-    temperature: float = Field(default=0.7, ge=0, le=5)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
-    min_p: float = Field(default=0.0, ge=0, le=1)
+    seed: _Whole = Field(default=1, ge=0, le=2**63 - 1)
+    replicates: _Whole = Field(default=1, ge=1, le=10_000)
+    concurrency: _Whole | None = Field(default=None, ge=1, le=1024)
+    temperature: _Number = Field(default=0.7, ge=0, le=5)
+    top_p: _Number = Field(default=1.0, gt=0, le=1)
+    top_k: _Whole = Field(default=0, ge=0)
+    min_p: _Number = Field(default=0.0, ge=0, le=1)
     extractor: str = "auto"
     extractor_endpoint: str | None = None
     scoring: Literal["auto", "trie", "sequence"] = "auto"
-    pmi: bool = False
-    terminators: bool = False
-    recheck: float = Field(default=0.0, ge=0, le=100)
+    pmi: _Flag = False
+    terminators: _Flag = False
+    recheck: _Number = Field(default=0.0, ge=0, le=100)
     catalogue: Path | None = None
-    threads: int = Field(default=0, ge=0, le=256)
-    drain_seconds: float = Field(default=15.0, ge=0, le=3600)
-    dry_run: bool = False
-    new: bool = False
-    retry_failed: bool = False
-    audit: bool = False
+    threads: _Whole = Field(default=0, ge=0, le=256)
+    drain_seconds: _Number = Field(default=15.0, ge=0, le=3600)
+    dry_run: _Flag = False
+    new: _Flag = False
+    retry_failed: _Flag = False
+    audit: _Flag = False
 
     @field_validator("api_key_env")
     @classmethod
@@ -137,21 +144,20 @@ def read_config(path: Path) -> dict[str, object]:
     Raises:
         UsageError: The file cannot be read, or is not a mapping.
     """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file; give an existing --config") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    try:
-        loaded = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise UsageError(f"{path}: is not YAML: {' '.join(str(error).split())[:300]}") from error
+    loaded = read_plain_yaml(path, UsageError)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
         raise UsageError(f"{path}: expected a mapping of options, such as `limit: 10`")
-    return {str(name).replace("-", "_"): value for name, value in loaded.items()}
+    values: dict[str, object] = {}
+    for written, value in loaded.items():
+        name = str(written).replace("-", "_")
+        if name in values:
+            raise UsageError(
+                f"{path}: {_shown(name)} is given twice; - and _ are the same in a name"
+            )
+        values[name] = value
+    return values
 
 
 def make_settings(values: Mapping[str, object], source: str) -> RunSettings:
@@ -176,10 +182,10 @@ def make_settings(values: Mapping[str, object], source: str) -> RunSettings:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
+            name = ".".join(str(part)[:_SHOWN] for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
                 known = ", ".join(RunSettings.model_fields)
-                lines.append(f"{source}: unknown option {name!r}; known are {known}")
+                lines.append(f"{source}: unknown option {_shown(name)}; known are {known}")
             else:
                 wanted = problem["msg"].replace("Input should be", "expected")
                 flag = "--" + str(problem["loc"][0]).replace("_", "-")
@@ -188,5 +194,12 @@ def make_settings(values: Mapping[str, object], source: str) -> RunSettings:
                     # The value is not shown: it may be a key.
                     lines.append(f"{where}: {wanted.removeprefix('Value error, ')}")
                     continue
-                lines.append(f"{where} is {problem['input']!r}; {wanted}")
+                lines.append(f"{where} is {_shown(problem['input'])}; {wanted}")
+        if len(lines) > _MOST_FAULTS:
+            lines = [*lines[:_MOST_FAULTS], f"... and {len(lines) - _MOST_FAULTS} more faults"]
         raise UsageError("\n".join(lines)) from error
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

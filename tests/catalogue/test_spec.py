@@ -253,7 +253,7 @@ def test_a_key_must_suit_files_and_kubernetes(entries: Any, key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("models:\n  a: {}\n  a: {}\n", r"line 3: found duplicate key \"a\""),
+        ("models:\n  a: {}\n  a: {}\n", "line 3: found duplicate key 'a'"),
         ("models: [", "line 1: .*correct the YAML"),
         ("- a\n", "expected one key `models`"),
         ("models:\n", "`models` is None"),

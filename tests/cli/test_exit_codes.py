@@ -154,7 +154,7 @@ def test_a_bad_value_in_row_1700_is_one_message_with_everything_in_it(
         (["--server", "ollama"], "server"),
         (["--extractor", "deepseek"], "DEEPSEEK_API_KEY"),
         (["--catalogue", "/nowhere/catalogue.yaml"], "/nowhere/catalogue.yaml"),
-        (["--config", "/nowhere/grace.yaml"], "no such file"),
+        (["--config", "/nowhere/grace.yaml"], "No such file"),
         (["--limit", "many"], "Invalid value for '--limit'"),
         (["--no-such-flag"], "--no-such-flag"),
         (["surplus"], "surplus"),

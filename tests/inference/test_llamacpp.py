@@ -309,3 +309,39 @@ async def test_another_kind_of_reply_is_refused() -> None:
         server.mangle = lambda _: {"choices": []}
         with pytest.raises(BadReply, match="/completion"):
             await connected.generate(GenerationRequest(CHAT, Sampling(), 9, seed=1))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"stop_type": "none"},
+        {"stop_type": "x" * 10_000},
+        {"content": 5},
+        {"tokens_predicted": "5"},
+        {"tokens_predicted": True},
+        {"tokens_evaluated": 5.0},
+        {"tokens": ["5"]},
+    ],
+    ids=map(str, range(7)),
+)
+async def test_a_reply_is_never_turned_into_something_else(more: dict[str, object]) -> None:
+    server = FakeLlamaCpp()
+    async with client(server) as connected:
+        server.mangle = lambda reply: {**reply, **more}
+        with pytest.raises(BadReply) as caught:
+            await connected.generate(GenerationRequest(CHAT, Sampling(), 9, seed=1))
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("logprob", ["-0.5", True])
+async def test_a_score_that_is_no_number_is_refused(logprob: object) -> None:
+    def mangle(reply: dict[str, Any]) -> dict[str, Any]:
+        for step in reply.get("completion_probabilities", []):
+            step["logprob"] = logprob
+        return reply
+
+    server = FakeLlamaCpp()
+    async with client(server) as connected:
+        server.mangle = mangle
+        with pytest.raises(BadReply, match="logprob"):
+            await connected.sequence_logprobs(PROMPT, [(1, 2)])

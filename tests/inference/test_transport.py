@@ -259,3 +259,11 @@ async def test_a_query_with_a_number_that_is_not_finite_is_a_bug_here() -> None:
     transport = Transport("http://localhost:1")
     with pytest.raises(ValueError, match="Out of range"):
         await transport.post("/", {"temperature": float("nan")})
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_a_server_cannot_send_commands_to_a_terminal(status: int) -> None:
+    body = web.Response(body=b"\x1b[2J\x00\x07 gone\x9b", status=status)
+    error = await failure(replying(body))
+    assert "gone" in str(error)
+    assert all(character >= " " for character in str(error))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from grace.errors import StudyDefinitionError, UsageError
-from grace.studies.document import MAX_BYTES
+from grace.plain_yaml import MAX_BYTES
 from grace.studies.layout import column_word, probability_columns
 from grace.studies.loader import load_study, parse_study
 from grace.studies.probes import Answer, CandidateProbe, Turn
@@ -406,7 +406,7 @@ def test_a_document_of_another_shape_is_refused(text: str, expected: str) -> Non
         ("? [a]\n: b", "line 1: a key is not plain text"),
         ("[" * 100_000, "line 1: is nested more than 12 deep"),
         ("- " * 100 + "a", "line 1: is nested more than 12 deep"),
-        ("- a\n" * 20_000, "line 10000: has more than 10,000 parts; keep data in the CSV"),
+        ("- a\n" * 30_000, "line 20000: has more than 20,000 parts; such a file is small"),
     ],
 )
 def test_what_grace_does_not_read_is_refused_with_its_line(text: str, expected: str) -> None:
@@ -561,3 +561,43 @@ def test_a_premise_is_a_turn_without_the_trials_material() -> None:
 def test_a_faulty_premise_is_named(before: str, after: str, fault: str) -> None:
     (line,) = faults_of(PREMISED.replace(before, after))
     assert fault in line
+
+
+@pytest.mark.parametrize("value", ["1e300", "-1e13", "1e308"])
+def test_a_value_whose_variance_would_overflow_is_refused(value: str) -> None:
+    text = OWN.replace("ANSWERS", f"[1, {value}]")
+    with pytest.raises(StudyDefinitionError, match=r"answers\[1\].value is .*; expected a number"):
+        parse_study(text, "my.yaml")
+    study = parse_study(OWN.replace("ANSWERS", "[1, 1e12]"), "my.yaml")
+    assert study.candidate_probes[0].answers[1].value == 1e12
+
+
+OWN = """\
+key: mine
+title: Mine
+description: For tests.
+columns: [{name: word, description: A word.}]
+dialogue: [{name: q, question: "How many {word}?"}]
+candidates: [{name: liked, question: "Do you like {word}?", answers: ANSWERS}]
+fields:
+  - {name: a, kind: integer, description: A., minimum: 0, maximum: 9007199254740993}
+"""
+
+
+def test_a_whole_number_keeps_its_digits() -> None:
+    study = parse_study(OWN.replace("ANSWERS", "[1, 2]"), "my.yaml")
+    assert study.fields[0].maximum == 9_007_199_254_740_993
+
+
+def test_a_path_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    for name in ("x" * 300 + ".yaml", "a\0b.yaml"):
+        with pytest.raises(StudyDefinitionError):
+            load_study(tmp_path / name)
+
+
+def test_a_fault_of_any_length_is_cut() -> None:
+    long = "x" * 100_000
+    for text in (f"{long}: 1", OWN.replace("{word}", f"{{{long}}}").replace("ANSWERS", "[1, 2]")):
+        with pytest.raises(StudyDefinitionError) as caught:
+            parse_study(text.replace("name: word", f'name: word, aliases: ["{long}"]'), "my.yaml")
+        assert len(str(caught.value)) < 12_000

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grace.errors import InputFaults, UsageError
+from grace.runs.csvfile import csv_bytes
 from grace.studies.knowledge import KNOWLEDGE
 from grace.studies.make import make_rows
 from grace.studies.politeness import POLITENESS
@@ -219,3 +220,15 @@ def test_a_cell_of_a_million_characters_is_read_and_a_longer_one_refused() -> No
     assert len(parse_trials(PLAIN, f"who,what\n1,{long}\n".encode(), "t.csv").trials) == 1
     (fault,) = faults(PLAIN, f"who,what\n1,{long * 2}\n".encode())
     assert "not valid CSV" in fault
+
+
+def test_long_names_and_values_are_cut_in_messages() -> None:
+    header = ",".join(f"{'x' * 5_000}{number}" for number in range(500))
+    with pytest.raises(InputFaults) as caught:
+        parse_trials(POLITENESS, header.encode(), "t.csv")
+    assert len(str(caught.value)) < 30_000
+    row = {**make_rows("study2", 1, 1)[0], "Goal": "x" * 100_000}
+    content = csv_bytes(tuple(row), [tuple(row.values())])
+    with pytest.raises(InputFaults) as caught:
+        parse_trials(POLITENESS, content, "t.csv")
+    assert len(str(caught.value)) < 500

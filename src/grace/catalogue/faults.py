@@ -1,54 +1,19 @@
 """
 Words for what is wrong with a catalogue file: file, entry, field, value, remedy.
 
-Translates pydantic's findings and YAML's complaints.
+Translates pydantic's findings.
 """
 
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-from grace.errors import CatalogueError
 
 _SHOWN = 60
 # pydantic puts the tag of a union into a location; no file holds it there.
 _UNION_TAGS = {"weights": ("hf", "pypi", "file")}
-
-
-def read_yaml(path: Path, text: str | None = None) -> object:
-    """
-    Read one YAML 1.2 document; a key that occurs twice is an error.
-
-    Args:
-        path: The file; its name goes into messages.
-
-        text: Its contents if they were read already.
-
-    Raises:
-        CatalogueError: The file is missing, is not text or is not YAML.
-    """
-    try:
-        content = path.read_text("utf-8") if text is None else text
-        return YAML(typ="safe", pure=True).load(content)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CatalogueError(f"{path}: cannot be read: {reason}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise CatalogueError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = error.problem or error.context or "cannot be understood"
-        raise CatalogueError(f"{path}{line}: {problem}; correct the YAML there") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        # ValueError: ruamel lets through what a malformed number or date raises.
-        raise CatalogueError(f"{path}: is not YAML: {_first_line(error)}") from error
 
 
 def as_json(entry: object) -> str:
@@ -56,10 +21,9 @@ def as_json(entry: object) -> str:
     Return an entry as JSON, for pydantic's strict mode.
 
     In JSON mode a list fits a tuple and a string an enumeration, while
-    `count: "2"` stays wrong. A date, which YAML reads from a bare 2026-01-01,
-    becomes its text.
+    `count: "2"` stays wrong.
     """
-    return json.dumps(entry, default=str)
+    return json.dumps(entry)
 
 
 def entry_faults(error: ValidationError, where: str, fields: Sequence[str]) -> list[str]:
@@ -126,7 +90,3 @@ def _field_name(location: tuple[int | str, ...]) -> str:
         elif step not in _UNION_TAGS.get(name, ()):
             name += f".{step}" if name else step
     return name
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -16,8 +16,9 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 
-from grace.catalogue.faults import as_json, entry_faults, read_yaml, shown
+from grace.catalogue.faults import as_json, entry_faults, shown
 from grace.errors import CatalogueError
+from grace.plain_yaml import read_plain_yaml
 
 _VERSION = 1
 _HEADER = "# Written by `grace models lock`. Which commit of each hub repository is meant.\n"
@@ -65,7 +66,7 @@ def read_lock(path: Path, *, must_exist: bool) -> dict[str, LockedRevision]:
     """
     if not must_exist and not path.exists():
         return {}
-    document = read_yaml(path)
+    document = read_plain_yaml(path, CatalogueError)
     remedy = "run `grace models lock` to write it again"
     if not isinstance(document, dict) or document.get("version") != _VERSION:
         raise CatalogueError(f"{path}: is no lock file of version {_VERSION}; {remedy}")

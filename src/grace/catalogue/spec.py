@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from grace.catalogue.faults import as_json, did_you_mean, entry_faults, read_yaml, shown
+from grace.catalogue.faults import as_json, did_you_mean, entry_faults, shown
 from grace.catalogue.fields import (
     DateInTemplate,
     FileWeights,
@@ -35,6 +35,7 @@ from grace.catalogue.sources import (
     parse_file_uri,
 )
 from grace.errors import CatalogueError
+from grace.plain_yaml import read_plain_yaml
 
 __all__ = [
     "Catalogue",
@@ -118,7 +119,7 @@ def _read_built_in() -> Mapping[str, ModelSpec]:
 
 
 def _read_entries(path: Path) -> dict[str, ModelSpec]:
-    document = read_yaml(path)
+    document = read_plain_yaml(path, CatalogueError)
     if not isinstance(document, dict) or set(document) != {"models"}:
         raise CatalogueError(
             f"{path}: expected one key `models`, with an entry for each model below it; "

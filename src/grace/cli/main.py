@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from grace.cli import doctor, gateway, models, results, run, serve, studies
-from grace.cli.screen import err, out
+from grace.cli.screen import err, out, visible
 from grace.errors import GraceError, RunInterrupted, UsageError
 from grace.keys import show_no_keys_in_logs, show_no_keys_in_tracebacks
 
@@ -91,7 +91,7 @@ def invoke(arguments: list[str]) -> int:
 
 
 def _complain(message: str) -> None:
-    first, *rest = message.splitlines()
+    first, *rest = visible(message).splitlines() or [""]
     err.print("error:", style="bold red", end=" ")
     err.print(first, markup=False)
     for line in rest:

@@ -1,12 +1,13 @@
 """`grace status`, `grace validate` and `grace summarise`."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from grace.cli.outcome import print_agreement, print_summary
-from grace.cli.screen import err, out
+from grace.cli.screen import err, out, print_formula_note, visible
 from grace.cli.standing import print_standings
 from grace.errors import RunFolderError, UsageError
 from grace.pipeline.agreeing import other_experiment, write_agreements
@@ -16,6 +17,7 @@ from grace.pipeline.writing import rewrite_summaries
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder, RunRecord, find_runs
 from grace.runs.validate import validate_manifest, validate_tables
+from grace.studies.spreadsheet import FormulaCells, formula_cells
 from grace.studies.trials import TrialSet
 
 RunPath = Annotated[
@@ -58,10 +60,11 @@ def validate(path: RunPath) -> None:
             err.print("FAULTY", style="red", end=" ")
             err.print(str(folder.path), markup=False)
             for fault in faults:
-                err.print(f"  {fault}", markup=False)
+                err.print(f"  {visible(fault)}", markup=False)
         else:
             out.print("valid", style="green", end=" ")
             out.print(str(folder.path), markup=False)
+        print_formula_note(_formula_cells(folder))
     raise typer.Exit(EXIT_FAILED if faulty else 0)
 
 
@@ -76,6 +79,16 @@ def _faults(folder: RunFolder) -> list[str]:
     except RunFolderError as error:
         # The other runs are looked at all the same.
         return str(error).splitlines()
+
+
+def _formula_cells(folder: RunFolder) -> list[FormulaCells]:
+    """Find what a spreadsheet would run, in the tables that can be read."""
+    found = []
+    for path in sorted(folder.path.glob(f"{folder.model}_*.csv")):
+        with contextlib.suppress(RunFolderError):
+            table = read_table(path)
+            found.append(formula_cells(path.name, table.header, table.rows))
+    return [one for one in found if one is not None]
 
 
 def summarise(path: RunPath) -> None:
@@ -114,5 +127,5 @@ def _compare(folder: RunFolder, other: RunFolder) -> None:
 def _inputs(folder: RunFolder, record: RunRecord) -> tuple[TrialSet, ...]:
     reopened = reopen(folder, record)
     for note in reopened.notes:
-        err.print(f"note: {note}", style="yellow", markup=False)
+        err.print(f"note: {visible(note)}", style="yellow", markup=False)
     return reopened.inputs

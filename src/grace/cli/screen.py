@@ -1,7 +1,9 @@
 """What people see: consoles, progress on a terminal, plain lines in a log."""
 
+import re
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -17,6 +19,8 @@ from rich.progress import (
 
 from grace.engine.events import StageCounts
 from grace.engine.journal import Record
+from grace.studies.document import shown
+from grace.studies.spreadsheet import FormulaCells
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -28,6 +32,37 @@ out = Console(soft_wrap=True, highlight=False, emoji=False, width=_WIDTH)
 
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress, notes and errors go here."""
+
+
+# Controls but for tab and line feed, and marks that turn the direction of what follows.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""
+    Return text from outside as it may be printed: a terminal must not obey it.
+
+    >>> visible("red: \x1b[31m")
+    'red: \\x1b[31m'
+    """
+    return _HIDDEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def print_formula_note(found: Sequence[FormulaCells]) -> None:
+    """Say which cells a spreadsheet would run, if there are any."""
+    if not found:
+        return
+    count, first = sum(one.count for one in found), found[0]
+    cells = "1 cell begins" if count == 1 else f"{count:,} cells begin"
+    tables = f" in {len(found)} tables" if len(found) > 1 else ""
+    err.print(
+        f"note: {cells} like a spreadsheet formula{tables}; the first:\n"
+        f"      {visible(first.source)}, row {first.row}, {visible(first.column)}: "
+        f"{shown(first.value)}\n"
+        "      They are kept as they are. Import them as text: a spreadsheet may run them.",
+        style="yellow",
+        markup=False,
+    )
 
 
 class ScreenHook:

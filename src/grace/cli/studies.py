@@ -7,11 +7,12 @@ import typer
 from rich import box
 from rich.table import Table
 
-from grace.cli.screen import out
+from grace.cli.screen import out, print_formula_note, visible
 from grace.pipeline.inputs import resolve_study
 from grace.studies.builtin import BUILTIN_STUDIES
 from grace.studies.make import write_trials
 from grace.studies.prompts import PromptMode, build_prompt
+from grace.studies.spreadsheet import formula_cells
 from grace.studies.study import Study
 from grace.studies.trials import load_trials
 
@@ -68,6 +69,9 @@ def check_trials(
         f"{csv}: {len(trials.trials):,} rows, {trials.stimuli():,} distinct stimuli, no faults",
         markup=False,
     )
+    cells = (trial.cells for trial in trials.trials)
+    found = formula_cells(csv.name, trials.header, cells)
+    print_formula_note([] if found is None else [found])
     _heading("The first trial, as a chat model reads it")
     first = next(iter(trials.trials))
     turns = {probe.name: probe.turn for probe in checked.dialogue[:1]}
@@ -75,7 +79,7 @@ def check_trials(
     for name, turn in turns.items():
         prompt = build_prompt([turn.fill(first.variables)], [], PromptMode.CHAT)
         out.print(f"[dim]{name}[/dim]")
-        out.print(prompt.messages[-1].content, markup=False)
+        out.print(visible(prompt.messages[-1].content), markup=False)
         out.print()
 
 

@@ -5,6 +5,8 @@ Lines are strict JSON in ASCII. Knows nothing of files.
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +14,9 @@ from typing import Literal
 from pydantic import JsonValue
 
 from grace.engine.queries import QueryKey
+from grace.errors import CorruptJournal
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -87,7 +91,9 @@ def decode(line: bytes) -> Record:
     """
     # Not pydantic's JSON parser: it refuses halves of surrogate pairs, which servers do
     # send and which are written here as escapes, and it takes NaN for a number.
-    fields = json.loads(line, parse_constant=_refuse_constant)
+    fields = json.loads(
+        line, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_distinct
+    )
     if not isinstance(fields, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004
     for name, kind in _FIELDS.items():
@@ -104,3 +110,53 @@ def decode(line: bytes) -> Record:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _distinct(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    # Python would take the last of two equal keys for both.
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key appears twice")
+    return made
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
+def value_text(record: Record, name: str) -> str:
+    """
+    Return a text that an answered record must hold.
+
+    Raises:
+        CorruptJournal: It does not.
+    """
+    text = record.value.get(name)
+    if not isinstance(text, str):
+        raise corrupt(record, f"{name} is {str(text)[:40]!r}; expected text")
+    return text
+
+
+def value_digest(record: Record, name: str) -> bytes:
+    """
+    Return a SHA-256 digest that an answered record must hold.
+
+    Raises:
+        CorruptJournal: It does not.
+    """
+    text = value_text(record, name)
+    if not _DIGEST.fullmatch(text):
+        raise corrupt(record, f"{name} is {text[:40]!r}; expected 64 hexadecimal digits")
+    return bytes.fromhex(text)
+
+
+def corrupt(record: Record, problem: str) -> CorruptJournal:
+    """Return the error for a record whose value Grace did not write."""
+    return CorruptJournal(
+        f"the journal's answer to {record.stage} {record.probe[:60]!r} ({record.key[:40]}): "
+        f"{problem}. Something else wrote to the journal: restore it, or start another run with "
+        "--new"
+    )

@@ -10,6 +10,7 @@ from grace.engine.audit import Audit
 from grace.engine.events import StopFlag
 from grace.engine.execute import Asker
 from grace.engine.plan import Dialogue
+from grace.engine.record import value_text
 from grace.errors import BadReply
 from grace.inference.client import GenerationRequest, InferenceClient, Sampling
 from grace.studies.prompts import COMPLETION_STOP, PromptMode, build_prompt
@@ -166,7 +167,7 @@ class Respondent:
             record = await asker.ask(query.key, query.probe.name, call)
             if record.status != "answered":
                 return
-            responses.append(str(record.value["text"]))
+            responses.append(value_text(record, "text"))
 
     async def _generate(self, request: GenerationRequest) -> Mapping[str, JsonValue]:
         generation = await self._client.generate(request)

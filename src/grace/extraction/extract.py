@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey
+from grace.engine.record import value_text
 from grace.extraction.model_extractor import ModelAnswer, extraction_key, model_answer
 from grace.extraction.parsed import Parsed, Value
 from grace.extraction.result import RULES, Extraction, extraction, not_attempted
@@ -128,7 +129,7 @@ def _read_record(
         return None, f"{extractor}: {record.error_type}: {record.error}"
     answer = model_answer(study, record.value, responses)
     if answer is None:
-        return None, f"{extractor} gave no valid JSON: {record.value['problem']}"
+        return None, f"{extractor} gave no valid JSON: {value_text(record, 'problem')}"
     return answer, ""
 
 

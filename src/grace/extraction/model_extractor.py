@@ -25,7 +25,6 @@ from grace.studies.study import AnswerField, Study
 _GREEDY = Sampling(temperature=0.0)
 _LONGEST_NAME_SHOWN = 11
 _MAX_TOKENS = 400
-_JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 _NUMBER = re.compile(r"\d+")
 
 
@@ -165,7 +164,7 @@ def model_answer(
     Returns:
         The answer, or None if no valid one was given.
     """
-    held = record["values"]
+    held = record.get("values")
     if not isinstance(held, dict):
         return None
     values: dict[str, Value] = {}
@@ -194,11 +193,11 @@ def _field_line(answer_field: AnswerField) -> str:
 
 
 def _validated(study: Study, text: str) -> tuple[dict[str, Value] | None, str]:
-    match = _JSON_OBJECT.search(text)
-    if match is None:
+    begin, end = text.find("{"), text.rfind("}")
+    if not 0 <= begin < end:
         return None, "there is no JSON object"
     try:
-        answer = extraction_model(study).model_validate_json(match.group())
+        answer = extraction_model(study).model_validate_json(text[begin : end + 1])
     except ValidationError as error:
         problem = error.errors()[0]
         where = str(problem["loc"][0]) if problem["loc"] else ""

@@ -67,6 +67,8 @@ class Echoes:
         text = text[:_LOOKED_AT]
         text = without(text, self._remembered(), "[prompt]", SHORTEST_RUN)
         text = _TOKEN_IDS.sub("[tokens]", text)
+        # A message is printed: a server must not move the cursor of a terminal.
+        text = "".join(char if char.isprintable() else "\ufffd" for char in text)
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
     def _remember(self, text: str) -> None:

@@ -14,9 +14,9 @@ The server ignores `echo` and `prompt_logprobs` without a word: neither is used.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
 from grace.errors import BadReply, QueryRejected, ServerUnavailable, UnsupportedByServer
 from grace.inference.client import (
@@ -28,11 +28,10 @@ from grace.inference.client import (
     ServerIdentity,
 )
 from grace.inference.dating import TemplateDate
+from grace.inference.reply import Reply, parse
 from grace.inference.slots import SlotPool
 from grace.inference.transport import Transport
 from grace.studies.prompts import Prompt, PromptMode
-
-_M = TypeVar("_M", bound=BaseModel)
 
 # Wide enough to hold the siblings of most candidates; the rest is forced, so
 # the width changes the cost and never the result.
@@ -43,23 +42,23 @@ _CERTAIN = 1e4
 _ROUNDING = 1e-4
 
 
-class _Tokens(BaseModel):
+class _Tokens(Reply):
     tokens: list[int]
 
 
-class _Text(BaseModel):
+class _Text(Reply):
     content: str
 
 
-class _Template(BaseModel):
+class _Template(Reply):
     prompt: str
 
 
-class _DefaultSettings(BaseModel):
+class _DefaultSettings(Reply):
     n_ctx: int = 0
 
 
-class _Props(BaseModel):
+class _Props(Reply):
     default_generation_settings: _DefaultSettings
     total_slots: int
     chat_template: str = ""
@@ -68,46 +67,37 @@ class _Props(BaseModel):
     build_info: str = ""
 
 
-class _Model(BaseModel):
+class _Model(Reply):
     id: str
 
 
-class _Models(BaseModel):
+class _Models(Reply):
     data: list[_Model]
 
 
-class _Alternative(BaseModel):
+class _Alternative(Reply):
     id: int
     logprob: float | None
 
 
-class _Step(BaseModel):
+class _Step(Reply):
     id: int
     logprob: float | None
-    top_logprobs: list[_Alternative] = []
+    top_logprobs: list[_Alternative] = Field(default_factory=list)
 
 
-class _Timings(BaseModel):
+class _Timings(Reply):
     cache_n: int | None = None
 
 
-class _Completion(BaseModel):
+class _Completion(Reply):
     content: str
-    tokens: list[int] = []
+    tokens: list[int] = Field(default_factory=list)
     stop_type: str = ""
     tokens_predicted: int
     tokens_evaluated: int
-    completion_probabilities: list[_Step] = []
+    completion_probabilities: list[_Step] = Field(default_factory=list)
     timings: _Timings | None = None
-
-
-def _parse(kind: type[_M], reply: JsonValue, path: str) -> _M:
-    try:
-        return kind.model_validate(reply)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise BadReply(f"{path}: {where or 'reply'}: {problem['msg']}") from error
 
 
 class LlamaCppClient:
@@ -145,8 +135,8 @@ class LlamaCppClient:
 
     async def connect(self) -> ServerIdentity:
         """Reach the server, read its properties, and probe forced scoring."""
-        props = _parse(_Props, await self._transport.get("/props"), "/props")
-        models = _parse(_Models, await self._transport.get("/v1/models"), "/v1/models")
+        props = parse(_Props, await self._transport.get("/props"), "/props")
+        models = parse(_Models, await self._transport.get("/v1/models"), "/v1/models")
         self._slots = SlotPool(max(1, props.total_slots))
         if props.bos_token:
             self._bos = tuple(await self._tokenize(props.bos_token, add_special=False))
@@ -180,7 +170,7 @@ class LlamaCppClient:
                 "/apply-template",
                 {"messages": [{"role": m.role, "content": m.content} for m in prompt.messages]},
             )
-            text = _parse(_Template, reply, "/apply-template").prompt
+            text = parse(_Template, reply, "/apply-template").prompt
             if self._template_date is not None:
                 text = self._template_date.pin(text, prompt.messages)
             text += prompt.answer_prefix
@@ -203,7 +193,7 @@ class LlamaCppClient:
     async def decode(self, token_ids: Sequence[int]) -> str:
         """Let the server write the tokens out."""
         reply = await self._transport.post("/detokenize", {"tokens": list(token_ids)})
-        return _parse(_Text, reply, "/detokenize").content
+        return parse(_Text, reply, "/detokenize").content
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """Draw one response from the rendered prompt."""
@@ -227,10 +217,9 @@ class LlamaCppClient:
             # Left out of the text otherwise, and with them where the reasoning ends.
             payload["preserved_tokens"] = list(request.control_tokens)
         completion = await self._complete(rendered.token_ids, payload)
-        finish: Literal["stop", "length"] = "length" if completion.stop_type == "limit" else "stop"
         return Generation(
             text=completion.content,
-            finish_reason=finish,
+            finish_reason=_finish_reason(completion.stop_type),
             prompt_tokens=len(rendered.token_ids),
             completion_tokens=completion.tokens_predicted,
         )
@@ -340,7 +329,7 @@ class LlamaCppClient:
             "/completion",
             {"prompt": list(prompt), "cache_prompt": True, "id_slot": slot, **payload},
         )
-        completion = _parse(_Completion, reply, "/completion")
+        completion = parse(_Completion, reply, "/completion")
         self._transport.usage.add(
             prompts=1,
             prompt_tokens=len(prompt),
@@ -353,7 +342,7 @@ class LlamaCppClient:
         reply = await self._transport.post(
             "/tokenize", {"content": text, "add_special": add_special, "parse_special": True}
         )
-        return _parse(_Tokens, reply, "/tokenize").tokens
+        return parse(_Tokens, reply, "/tokenize").tokens
 
     async def _forced_scores_are_raw(self) -> bool:
         """Force the least probable of the listed tokens: a masked score would be 0."""
@@ -373,6 +362,16 @@ class LlamaCppClient:
         except (BadReply, QueryRejected):
             return False
         return abs(known[()][unlikely.id] - _logprob(unlikely.logprob)) < 0.2
+
+
+def _finish_reason(stop_type: str) -> Literal["stop", "length"]:
+    match stop_type:
+        case "eos" | "word":
+            return "stop"
+        case "limit":
+            return "length"
+        case _:
+            raise BadReply(f"/completion: stop_type is {stop_type[:60]!r}; expected eos or limit")
 
 
 def _forcing(path: tuple[int, ...]) -> dict[str, JsonValue]:

@@ -23,6 +23,7 @@ _FLOOR = -9999.0
 _ROUNDING = 1e-4
 _MASS_ROUNDING = 1e-3
 _SHOWN_NAMES = 20
+_SHOWN_NAME = 100
 
 
 class Reply(BaseModel):
@@ -208,7 +209,9 @@ def finish_reason(reason: str | None, where: str) -> Literal["stop", "length"]:
         case "content_filter":
             raise QueryRejected(f"{where}: the server's content filter cut the response")
         case _:
-            raise BadReply(f"{where}: finish_reason is {reason!r}; expected 'stop' or 'length'")
+            raise BadReply(
+                f"{where}: finish_reason is {repr(reason)[:60]}; expected 'stop' or 'length'"
+            )
 
 
 def set_reasoning_apart(text: str) -> tuple[str, str]:
@@ -240,7 +243,7 @@ def choose_model(asked: str | None, served: Sequence[str], where: str) -> str:
     """
     if asked in served:
         return str(asked)
-    shown = ", ".join(served[:_SHOWN_NAMES]) or "none"
+    shown = ", ".join(name[:_SHOWN_NAME] for name in served[:_SHOWN_NAMES]) or "none"
     if len(served) > _SHOWN_NAMES:
         shown += f" and {len(served) - _SHOWN_NAMES} more"
     if asked is not None:

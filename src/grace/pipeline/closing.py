@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from grace.engine.audit import audited
 from grace.engine.journal import Record, is_answered
 from grace.engine.plan import QueryKey, ResponsePlan, ScorePlan
+from grace.engine.record import value_digest
 from grace.extraction.extract import plan_extraction
 from grace.extraction.result import RULES
 from grace.pipeline.asking import row_texts
@@ -191,7 +192,7 @@ def _prompts_hash(keys: Iterable[QueryKey], records: Mapping[QueryKey, Record]) 
     found = [bytearray() for _ in range(256)]
     for key in keys:
         if is_answered(records, key):
-            digest = bytes.fromhex(str(records[key].value["prompt_sha256"]))
+            digest = value_digest(records[key], "prompt_sha256")
             found[digest[0]] += digest
     whole = hashlib.sha256()
     separator = b""

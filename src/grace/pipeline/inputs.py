@@ -7,6 +7,7 @@ from grace.errors import UsageError
 from grace.runs.csvfile import csv_bytes
 from grace.settings import RunSettings
 from grace.studies.builtin import BUILTIN_STUDIES
+from grace.studies.document import shown
 from grace.studies.loader import load_study
 from grace.studies.make import make_rows
 from grace.studies.study import Study
@@ -32,7 +33,7 @@ def resolve_study(name: str) -> Study:
     if name.lower().endswith((".yaml", ".yml")):
         return load_study(Path(name))
     raise UsageError(
-        f"there is no study {name!r}; built in are {', '.join(BUILTIN_STUDIES)}, and a YAML file "
+        f"there is no study {shown(name)}; built in are {', '.join(BUILTIN_STUDIES)}, and a YAML file "
         "defines your own (`grace studies list`)"
     )
 

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from grace.errors import RunFolderError
 from grace.pipeline.inputs import load_input, resolve_study
@@ -50,7 +51,7 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
                 "the version of Grace, or of the study's file, that made it"
             )
         source = record.request.input.get(study.key)
-        if source is not None and not source.exists():
+        if source is not None and not _exists(source):
             inputs.append(_from_table(folder, study, recorded.rows, recorded.input_sha256))
             notes.append(f"{source} is gone; its rows are taken from the run's own tables")
             continue
@@ -62,6 +63,14 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
             )
         inputs.append(trials)
     return Reopened(tuple(inputs), tuple(notes))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # The name is too long to be one, or the way there is closed.
+        return False
 
 
 def _from_table(folder: RunFolder, study: Study, rows: int, sha256: str) -> TrialSet:

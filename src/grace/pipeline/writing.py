@@ -17,7 +17,13 @@ from grace.pipeline.cell import Cell
 from grace.pipeline.closing import manifest_of
 from grace.runs.csvfile import stream_table, write_lines, write_table, written_whole
 from grace.runs.folder import RunFolder, RunRecord
-from grace.runs.manifest import RunManifest, file_entry, read_manifest, write_manifest
+from grace.runs.manifest import (
+    RunManifest,
+    check_files,
+    file_entry,
+    read_manifest,
+    write_manifest,
+)
 from grace.runs.score_table import ScoreTable
 from grace.runs.scored import score_all
 from grace.runs.tables import probability_table, response_table, structured_table
@@ -97,10 +103,13 @@ def rewrite_summaries(folder: RunFolder, inputs: Sequence[TrialSet]) -> list[Pat
     Write the summaries of a closed run again, and their hashes into its manifest.
 
     Raises:
-        RunFolderError: The run is not closed, or another process works on it.
+        RunFolderError: The run is not closed, a table was changed since, or another
+            process works on it.
     """
     with folder.lock():
         manifest = read_manifest(folder)
+        summaries = {folder.table(trials.study.key, "summary").name for trials in inputs}
+        check_files(folder, manifest, manifest.files.keys() - summaries)
         written = write_summaries(folder, inputs)
         entries = {path.name: file_entry(path) for path in written}
         if any(manifest.files.get(name) != entry for name, entry in entries.items()):

@@ -5,11 +5,13 @@ Run folders: `{out}/{experiment}/{model}/{timestamp}/` and what lies in them.
 `manifest.json` last: a folder that has both is closed.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +21,8 @@ from grace.runs.csvfile import write_bytes
 from grace.runs.identity import ExtractorIdentity, RunIdentity
 from grace.runs.lock import locked
 from grace.settings import RunSettings
+
+_M = TypeVar("_M", bound=BaseModel)
 
 TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
@@ -31,7 +35,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = 1
+    format: Literal[1] = 1
     started: str
     request: RunSettings
     identity: RunIdentity
@@ -164,18 +168,12 @@ class RunFolder:
             RunFolderError: It is missing or not a record.
         """
         try:
-            return RunRecord.model_validate_json(self.record_path.read_bytes())
+            return read_json(self.record_path, RunRecord)
         except FileNotFoundError as error:
             raise RunFolderError(
                 f"{self.path}: is not a run folder (it has no run.json); expected "
                 "OUT/EXPERIMENT/MODEL/TIMESTAMP"
             ) from error
-        except OSError as error:
-            raise RunFolderError(f"{self.record_path}: {error.strerror}") from error
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise RunFolderError(f"{self.record_path}: {where}: {problem['msg']}") from error
 
     def write_extractor(self, identity: ExtractorIdentity) -> None:
         """Write `extractor.json`."""
@@ -189,13 +187,9 @@ class RunFolder:
             RunFolderError: It is not what Grace wrote.
         """
         try:
-            return ExtractorIdentity.model_validate_json(self.extractor_path.read_bytes())
+            return read_json(self.extractor_path, ExtractorIdentity)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise RunFolderError(f"{self.extractor_path}: {error.strerror}") from error
-        except ValidationError as error:
-            raise RunFolderError(f"{self.extractor_path}: {error.errors()[0]['msg']}") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -214,6 +208,43 @@ class RunFolder:
 def is_timestamp(text: str) -> bool:
     """Whether *text* is a timestamp such as 20260131T235959Z."""
     return _TIMESTAMP.fullmatch(text) is not None
+
+
+def read_json(path: Path, kind: type[_M]) -> _M:
+    """
+    Read a JSON file that Grace wrote.
+
+    Raises:
+        FileNotFoundError: There is none.
+
+        RunFolderError: It cannot be read, or is not what Grace writes.
+    """
+    try:
+        content = path.read_bytes()
+        # pydantic's parser takes NaN for a number, and the last of two equal keys for both.
+        json.loads(content, parse_constant=_refuse, object_pairs_hook=_distinct)
+        return kind.model_validate_json(content, strict=True)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RunFolderError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part)[:60] for part in problem["loc"])
+        raise RunFolderError(f"{path}: {where}: {problem['msg'][:200]}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path}: Invalid JSON: {str(error)[:200]}") from error
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key appears twice")
+    return made
 
 
 def check_timestamp(text: str) -> str:

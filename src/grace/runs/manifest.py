@@ -8,17 +8,21 @@ query is accounted for.
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints
 
 from grace.engine.events import StageCounts
 from grace.errors import RunFolderError
 from grace.runs.csvfile import write_bytes
-from grace.runs.folder import RunFolder
+from grace.runs.folder import RunFolder, read_json
 from grace.runs.identity import ExtractorIdentity, RunIdentity
+
+# Both become paths: a file name that is none must not be looked for.
+_StudyKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
+_FileName = Annotated[str, StringConstraints(pattern=r"^(audit/)?[A-Za-z0-9][\w.-]{0,200}$")]
 
 _RECORDED_PACKAGES = ("grace", "aiohttp", "numpy", "pandas", "pydantic", "scipy", "xllamacpp")
 
@@ -26,7 +30,7 @@ _RECORDED_PACKAGES = ("grace", "aiohttp", "numpy", "pandas", "pydantic", "scipy"
 class QueryCounts(BaseModel):
     """Accounting of a stage's queries; they reconcile."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     planned: int
     answered: int
@@ -62,7 +66,7 @@ class RecheckReport(BaseModel):
         limit: Above this, the manifest warns.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     percent: float
     planned: int
@@ -101,7 +105,7 @@ class StudyReport(BaseModel):
             answered: two runs with the same one read the same texts.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rows: int
     stimuli: int
@@ -124,7 +128,7 @@ class StudyReport(BaseModel):
 class StageForecast(BaseModel):
     """What a stage was estimated to cost before it began; see `engine.forecast.Forecast`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     prompts: int
     prompt_tokens: int
@@ -161,7 +165,7 @@ class StageCost(BaseModel):
         forecast: What was expected of the same queries.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     queries: int
     retries: int
@@ -180,7 +184,7 @@ class StageCost(BaseModel):
 class FileEntry(BaseModel):
     """One file of the run: size and hash."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bytes: int
     sha256: str
@@ -217,9 +221,9 @@ class RunManifest(BaseModel):
         files: Tables and logs, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    format: int = 1
+    format: Literal[1] = 1
     started: str
     finished: str
     seconds: Mapping[str, float]
@@ -229,9 +233,9 @@ class RunManifest(BaseModel):
     identity: RunIdentity
     extractor: ExtractorIdentity | None = None
     request: Mapping[str, JsonValue]
-    studies: Mapping[str, StudyReport]
+    studies: Mapping[_StudyKey, StudyReport]
     versions: Mapping[str, str]
-    files: Mapping[str, FileEntry]
+    files: Mapping[_FileName, FileEntry]
 
 
 def software_versions() -> dict[str, str]:
@@ -260,6 +264,27 @@ def file_entry(path: Path) -> FileEntry:
         raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def file_fault(path: Path, entry: FileEntry) -> str | None:
+    """Return what is wrong with a file of the manifest, or None."""
+    if not path.is_file():
+        return f"{path}: is in the manifest but missing"
+    if file_entry(path) != entry:
+        return f"{path}: differs from the manifest's hash; it was changed after the run"
+    return None
+
+
+def check_files(folder: RunFolder, manifest: RunManifest, names: Iterable[str]) -> None:
+    """
+    Check that files of a closed run are what they were when it was closed.
+
+    Raises:
+        RunFolderError: One is not; the first is named.
+    """
+    for name in sorted(names):
+        if fault := file_fault(folder.path / name, manifest.files[name]):
+            raise RunFolderError(f"{fault}. `grace validate {folder.path}` says what is wrong")
+
+
 def write_manifest(folder: RunFolder, manifest: RunManifest) -> None:
     """Write `manifest.json`, whole or not at all."""
     write_bytes(folder.manifest_path, (manifest.model_dump_json(indent=2) + "\n").encode())
@@ -273,15 +298,9 @@ def read_manifest(folder: RunFolder) -> RunManifest:
         RunFolderError: The run is not closed, or the file is not a manifest.
     """
     try:
-        return RunManifest.model_validate_json(folder.manifest_path.read_bytes())
+        return read_json(folder.manifest_path, RunManifest)
     except FileNotFoundError as error:
         raise RunFolderError(
             f"{folder.path}: the run is not finished (no manifest.json); `grace resume` "
             "continues it"
         ) from error
-    except OSError as error:
-        raise RunFolderError(f"{folder.manifest_path}: {error.strerror}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise RunFolderError(f"{folder.manifest_path}: {where}: {problem['msg']}") from error

@@ -5,7 +5,6 @@ A record that lacks what later versions of Grace measure beside the answers is
 read all the same: what it does not hold is missing, with the reason.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ from pydantic import JsonValue
 
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ScorePlan, ScoreQuery
+from grace.engine.record import corrupt
 from grace.errors import ScoringError
 from grace.scoring.distribution import Distribution, distribution
 from grace.scoring.measures import FirstToken, MeasuredForm, first_tokens, with_end
@@ -21,6 +21,8 @@ ANSWERED, FAILED, NOT_ASKED = "answered", "failed", "not_asked"
 
 MOST_KNOWN = 1024
 """How many distinct distributions tables keep as text: rows mostly repeat fewer."""
+# No log-probability is anywhere near; the sum of a few must not overflow.
+_LARGEST = 1e100
 
 _OLDER = "the version of Grace that asked did not record it"
 
@@ -97,8 +99,8 @@ def scored_query(query: ScoreQuery, record: Record | None) -> ScoredQuery:
         forms = measured_forms(record)
         made = distribution(labels, _by_label(forms))
         first = first_tokens(forms)
-        outside = _outside(record.value.get("outside"), first)
-        reason = _why_not_ended(record.value.get("end"))
+        outside = _outside(record, first)
+        reason = _why_not_ended(record)
         ended = None if reason else with_end(labels, forms)
     except ScoringError as error:
         return ScoredQuery(query, None, {}, FAILED, f"ScoringError: {error}")
@@ -117,19 +119,17 @@ def measured_forms(record: Record) -> tuple[MeasuredForm, ...]:
     Raises:
         ScoringError: A form has no token, or another number of log-probabilities.
     """
-    held = record.value.get("forms")
     forms = []
-    for form in held if isinstance(held, list) else []:
-        if not isinstance(form, dict):
-            continue
-        ids = tuple(int(str(token)) for token in _list(form.get("token_ids")))
-        logprobs = _numbers(form.get("logprobs"))
-        label = str(form["label"])
+    for form in _list(record, record.value.get("forms")):
+        if not isinstance(form, dict) or not isinstance(label := form.get("label"), str):
+            raise corrupt(record, f"a form is {str(form)[:60]!r}; expected a mapping with a label")
+        ids = tuple(_whole(record, token) for token in _list(record, form.get("token_ids")))
+        logprobs = _numbers(record, form.get("logprobs"))
         if not ids or len(ids) != len(logprobs):
             raise ScoringError(
                 f"{len(logprobs)} log-probabilities of {len(ids)} tokens (answer {label!r})"
             )
-        forms.append(MeasuredForm(label, ids, logprobs, _numbers(form.get("end_logprobs"))))
+        forms.append(MeasuredForm(label, ids, logprobs, _numbers(record, form.get("end_logprobs"))))
     return tuple(forms)
 
 
@@ -140,28 +140,56 @@ def _by_label(forms: tuple[MeasuredForm, ...]) -> dict[str, list[float]]:
     return joint
 
 
-def _outside(held: JsonValue, first: Mapping[str, FirstToken]) -> Outside:
+def _outside(record: Record, first: Mapping[str, FirstToken]) -> Outside:
+    held = record.value.get("outside")
     if not isinstance(held, dict):
         return Outside(reason=_OLDER)
     if "logprob" not in held:
         leads = held.get("leads")
-        return Outside(bool(leads) if leads is not None else None, reason=str(held["reason"]))
-    logprob = float(str(held["logprob"]))
-    if not math.isfinite(logprob) or logprob > 0:
+        return Outside(bool(leads) if leads is not None else None, reason=_reason(record, held))
+    logprob = _number(record, held["logprob"])
+    if logprob > 0:
         raise ScoringError(f"{logprob} is not a log-probability (best token outside the set)")
+    text = held.get("text")
+    if not isinstance(text, str):
+        raise corrupt(record, f"the text of a token is {str(text)[:40]!r}; expected text")
     leads = all(logprob > beginning.logprob for beginning in first.values())
-    return Outside(leads, str(held["text"]), logprob)
+    return Outside(leads, text, logprob)
 
 
-def _why_not_ended(held: JsonValue) -> str:
+def _why_not_ended(record: Record) -> str:
+    held = record.value.get("end")
     if held is None:
         return "not asked (--terminators)"
-    return str(held["reason"]) if isinstance(held, dict) and "reason" in held else ""
+    return _reason(record, held) if isinstance(held, dict) and "reason" in held else ""
 
 
-def _list(value: JsonValue) -> list[JsonValue]:
-    return value if isinstance(value, list) else []
+def _reason(record: Record, held: Mapping[str, JsonValue]) -> str:
+    reason = held.get("reason")
+    if not isinstance(reason, str) or not reason:
+        raise corrupt(record, f"a reason is {str(reason)[:40]!r}; expected text")
+    return reason
 
 
-def _numbers(value: JsonValue) -> tuple[float, ...]:
-    return tuple(float(str(number)) for number in _list(value))
+def _list(record: Record, value: JsonValue) -> list[JsonValue]:
+    if value is not None and not isinstance(value, list):
+        raise corrupt(record, f"a list is {str(value)[:40]!r}")
+    return value or []
+
+
+def _numbers(record: Record, value: JsonValue) -> tuple[float, ...]:
+    return tuple(_number(record, number) for number in _list(record, value))
+
+
+def _number(record: Record, value: JsonValue) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise corrupt(record, f"a number is {str(value)[:40]!r}")
+    if not abs(value) <= _LARGEST:
+        raise ScoringError(f"{value:.6g} is not a log-probability")
+    return float(value)
+
+
+def _whole(record: Record, value: JsonValue) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise corrupt(record, f"a token is {str(value)[:40]!r}; expected its number")
+    return value

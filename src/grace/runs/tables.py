@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from grace.engine.journal import Record
 from grace.engine.plan import QueryKey, ResponsePlan, ResponseRow, ScorePlan
+from grace.engine.record import value_text
 from grace.extraction.result import Extraction
 from grace.runs.csvfile import Table, number_text
 from grace.runs.scored import ANSWERED, FAILED, MOST_KNOWN, NOT_ASKED, ScoredQuery
@@ -49,7 +50,7 @@ def row_responses(row: ResponseRow, records: Mapping[QueryKey, Record]) -> Respo
         if record.status != ANSWERED:
             error = f"{query.probe.name}: {record.error_type}: {record.error}"
             return Responses(texts, FAILED, error)
-        texts[query.probe.name] = str(record.value["text"])
+        texts[query.probe.name] = value_text(record, "text")
     empty = [name for name, text in texts.items() if not text.strip()]
     note = f"{', '.join(empty)}: the model answered with nothing" if empty else ""
     return Responses(texts, ANSWERED, note)

@@ -14,11 +14,17 @@ from grace.errors import RunFolderError
 from grace.extraction.result import Outcome
 from grace.runs.csvfile import Table, stream_table
 from grace.runs.folder import RunFolder
-from grace.runs.manifest import RunManifest, StudyReport, file_entry, read_manifest
+from grace.runs.manifest import RunManifest, StudyReport, file_fault, read_manifest
 from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED
 from grace.runs.tables import response_header, structured_header
 from grace.runs.validate_scores import score_faults
-from grace.runs.validate_table import MOST_FAULTS, header_fault, row_faults
+from grace.runs.validate_table import (
+    MOST_FAULTS,
+    header_fault,
+    row_faults,
+    shortened,
+    whole,
+)
 from grace.studies.study import AnswerField, Study
 from grace.studies.trials import TrialSet
 
@@ -50,7 +56,7 @@ def validate_tables(folder: RunFolder, inputs: Sequence[TrialSet], replicates: i
             faults += itertools.islice(found, MOST_FAULTS)
         except RunFolderError as error:
             faults.append(str(error))
-    return faults
+    return [shortened(fault) for fault in faults]
 
 
 def validate_manifest(folder: RunFolder) -> list[str]:
@@ -72,16 +78,14 @@ def validate_manifest(folder: RunFolder) -> list[str]:
             faults.append(str(error))
     if manifest.complete != complete:
         faults.append(f"{folder.manifest_path}: 'complete' does not fit the counts")
-    return faults
+    return [shortened(fault) for fault in faults]
 
 
 def _file_faults(folder: RunFolder, manifest: RunManifest) -> Iterator[str]:
     for name, entry in manifest.files.items():
         path = folder.path / name
-        if not path.is_file():
-            yield f"{path}: is in the manifest but missing"
-        elif file_entry(path) != entry:
-            yield f"{path}: differs from the manifest's hash; it was changed after the run"
+        if fault := file_fault(path, entry):
+            yield fault
     for study in manifest.studies:
         for kind in _KINDS[folder.experiment]:
             path = folder.table(study, kind)
@@ -116,7 +120,7 @@ def _row_count_faults(folder: RunFolder, study: str, report: StudyReport) -> Ite
         if not path.is_file():
             return
         table = stream_table(path)
-    if "status" not in table.header:
+    if "status" not in table.header or (folder.experiment == "exp2" and "row" not in table.header):
         return
     place = table.header.index("status")
     if folder.experiment == "exp1":
@@ -230,7 +234,7 @@ def _answer_faults(study: Study, cells: Mapping[str, str]) -> Iterator[str]:
         constraint
         for constraint in study.sums
         if all(values[name] for name in constraint.fields)
-        and sum(int(values[name]) for name in constraint.fields) != constraint.total
+        and sum(whole(values[name]) or 0 for name in constraint.fields) != constraint.total
     ]
     if outcome is Outcome.OK and (missing or off):
         yield "extraction_status is ok, but a field is missing or a sum is not met"
@@ -246,7 +250,8 @@ def _value_fault(answer_field: AnswerField, value: str) -> str | None:
     if not value:
         return None
     if answer_field.kind == "integer":
-        if value.isdecimal() and answer_field.minimum <= int(value) <= answer_field.maximum:
+        read = whole(value)
+        if read is not None and answer_field.minimum <= read <= answer_field.maximum:
             return None
         bounds = f"{answer_field.minimum} to {answer_field.maximum}"
         return f"{answer_field.name} is {value!r}; expected an integer from {bounds}"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from grace.runs.score_table import END, MEASURED_TOGETHER, OUTSIDE, PMI
+from grace.runs.validate_table import number, whole
 from grace.studies.probes import CandidateProbe
 
 # Tables hold 9 significant digits.
@@ -57,7 +58,7 @@ def measure_faults(probe: CandidateProbe, lines: Sequence[Line]) -> Iterator[str
     ]
     names = [*_NUMBERS, *(name for name in present if name != "outside_token")]
     try:
-        numbers = {name: [float(line[name]) for line in lines] for name in names}
+        numbers = {name: [number(line[name]) for line in lines] for name in names}
     except ValueError as error:
         yield f"a score is not a number: {error}"
         return
@@ -67,6 +68,7 @@ def measure_faults(probe: CandidateProbe, lines: Sequence[Line]) -> Iterator[str
             return
         if name in _LOGPROBS and max(values) > 0:
             yield f"{name} is {max(values)}; expected at most 0"
+            return
     yield from _first_token_faults(lines, numbers)
     yield from _length_faults(probe, lines, numbers)
     if PMI not in absent:
@@ -112,7 +114,7 @@ def _first_token_faults(
         if logprob > first + _ABSOLUTE * max(1.0, abs(first)):
             yield f"logprob is {logprob}, above that of its first token, {first}"
     counts = [line["first_token_shared"] for line in lines]
-    if not all(count.isdecimal() and 1 <= int(count) <= len(lines) for count in counts):
+    if not all(1 <= (whole(count) or 0) <= len(lines) for count in counts):
         yield f"first_token_shared are {counts}; expected numbers from 1 to {len(lines)}"
         return
     highest = max(logprobs)
@@ -135,7 +137,7 @@ def _length_faults(
     for place, (answer, line) in enumerate(zip(probe.answers, lines, strict=True)):
         logprob = numbers["logprob"][place]
         lengths = {
-            "logprob_per_token": int(line["n_tokens"]),
+            "logprob_per_token": whole(line["n_tokens"]) or 1,
             "logprob_per_character": len(answer.surface_forms[0]),
         }
         for name, length in lengths.items():

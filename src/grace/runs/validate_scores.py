@@ -15,7 +15,14 @@ from grace.runs.folder import RunFolder
 from grace.runs.score_table import SCORE_HEADER
 from grace.runs.scored import ANSWERED, FAILED, NOT_ASKED
 from grace.runs.validate_measures import Line, measure_faults
-from grace.runs.validate_table import MOST_FAULTS, RowFaults, header_fault, row_faults
+from grace.runs.validate_table import (
+    MOST_FAULTS,
+    RowFaults,
+    header_fault,
+    number,
+    row_faults,
+    whole,
+)
 from grace.studies.probes import CandidateProbe
 from grace.studies.study import Measure, ProbabilityColumn, Study
 from grace.studies.trials import TrialSet
@@ -166,13 +173,13 @@ def _group_faults(probe: CandidateProbe, lines: Sequence[Line]) -> Iterator[str]
     if any(line["error"] for line in lines):
         yield "answered, but with a reason in error"
     counts = [line["n_tokens"] for line in lines]
-    if not all(count.isdecimal() and int(count) > 0 for count in counts):
+    if not all(whole(count) for count in counts):
         yield f"n_tokens are {counts}; expected numbers from 1"
         return
     try:
-        numbers = [[float(line[name]) for name in _JOINT] for line in lines]
+        numbers = [[number(line[name]) for name in _JOINT] for line in lines]
     except ValueError:
-        yield "answered, but a number is missing"
+        yield "answered, but a number is missing or is none"
         return
     found = list(_number_faults(*zip(*numbers, strict=True)))
     yield from found
@@ -211,10 +218,10 @@ def _cell_fault(
     if not answered:
         return f"is {text!r}, although the scores are not answered"
     try:
-        value = float(text)
+        value = number(text)
     except ValueError:
         return f"is {text!r}; expected a number"
-    probabilities = {line[3]: float(line[6]) for line in lines}
+    probabilities = {line[3]: number(line[6]) for line in lines}
     expected = _measured(column, probe, probabilities)
     values = [answer.value or 0.0 for answer in probe.answers]
     span = max(1.0, max(values) - min(values))

@@ -1,6 +1,8 @@
 """What holds for every table: its columns, and the cells that were known beforehand."""
 
 import itertools
+import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +12,37 @@ MOST_FAULTS = 100
 """Faults of one table that are told."""
 
 _SHOWN = 60
+_MOST_CHARACTERS = 600
+
+# As Grace writes them; Python would also read 1_0, nan, digits of other scripts and spaces around a number.
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e[-+][0-9]{1,3})?")
+_WHOLE = re.compile(r"[0-9]{1,18}")
+# What may be summed, squared and raised without overflow.
+_LARGEST = 1e100
+
+
+def whole(text: str) -> int | None:
+    """Return the whole number that a cell holds, or None."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def number(text: str) -> float:
+    """
+    Return the number that a cell holds.
+
+    Raises:
+        ValueError: It holds none that Grace would write.
+    """
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not abs(value) <= _LARGEST:
+        raise ValueError(f"{text[:_SHOWN]!r} is not a number")
+    return value
+
+
+def shortened(fault: str) -> str:
+    """Return a fault at a length that can be read."""
+    hidden = len(fault) - _MOST_CHARACTERS
+    return fault if hidden <= 0 else f"{fault[:_MOST_CHARACTERS]}… ({hidden:,} characters more)"
 
 
 def header_fault(path: Path, table: Table, expected: Sequence[str]) -> str | None:

@@ -19,19 +19,31 @@ from pydantic import (
 from grace.studies.document import Numeral, shown
 
 MAX_TOKENS = 4096
+LARGEST_VALUE = 1e12
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,40}")
 _COLUMN_NAME_CHARACTERS = 80
 
 
 def _whole(value: object) -> object:
-    if isinstance(value, Numeral) and value.number.is_integer():
-        return int(value.number)
-    return value
+    if not isinstance(value, Numeral):
+        return value
+    try:
+        # Not by way of a float, which holds 15 digits.
+        return int(value)
+    except ValueError:
+        return int(value.number) if value.number.is_integer() else value
 
 
 def _number(value: object) -> object:
     return value.number if isinstance(value, Numeral) else value
+
+
+def _moderate(number: float) -> float:
+    # Means and variances of larger ones would overflow, or be rounding.
+    if abs(number) > LARGEST_VALUE:
+        raise ValueError(f"is {number:g}; expected a number of at most {LARGEST_VALUE:g}")
+    return number
 
 
 def _flag(value: object) -> object:
@@ -100,7 +112,7 @@ ProbeName = Annotated[str, AfterValidator(str), AfterValidator(_probe_name)]
 Regex = Annotated[Text, AfterValidator(_regex)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 TokenLimit = Annotated[Whole, AfterValidator(_token_limit)]
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), AfterValidator(_moderate)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 

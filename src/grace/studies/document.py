@@ -16,34 +16,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionStartEvent,
-    DocumentStartEvent,
     Event,
     MappingEndEvent,
     MappingStartEvent,
-    NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
 )
 
 from grace.errors import StudyDefinitionError
+from grace.plain_yaml import FORBIDDEN, MAX_BYTES, BadYaml, checked_events
 
 Place = tuple[str | int, ...]
 
-MAX_BYTES = 1_000_000
-MAX_DEPTH = 12
-MAX_PARTS = 10_000
 MAX_FAULTS_SHOWN = 100
+_MOST_CHARACTERS = 1_000
 
 _NULLS = ("", "~", "null", "Null", "NULL")
 _NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
-# C0 and C1 controls but for tab and line feed, and halves of surrogate pairs, which
-# no file in UTF-8 can hold but an escape such as "\ud800" can make.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Numeral(str):
@@ -84,7 +74,11 @@ class Faults:
             nearest = nearest[:-1]
         line = self.lines.get(nearest, 1)
         named = place_text(place) or "the file"
-        self._found.append((line, f"{self.source}, line {line}: {named} {problem}"))
+        told = f"{named} {problem}"
+        if len(told) > _MOST_CHARACTERS:
+            # A file may give a key, or a column that is listed, any length.
+            told = f"{told[:_MOST_CHARACTERS]}…"
+        self._found.append((line, f"{self.source}, line {line}: {told}"))
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -132,9 +126,9 @@ def read_text(path: Path) -> str:
         StudyDefinitionError: The file cannot be read, is larger than
             `MAX_BYTES` or is not UTF-8.
     """
-    if path.exists() and not path.is_file():
-        raise StudyDefinitionError(f"{path}: is not a file; expected a study in YAML")
     try:
+        if path.exists() and not path.is_file():
+            raise StudyDefinitionError(f"{path}: is not a file; expected a study in YAML")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
@@ -142,7 +136,11 @@ def read_text(path: Path) -> str:
             f"{path}: no such file; give the path of a study in YAML"
         ) from error
     except OSError as error:
-        raise StudyDefinitionError(f"{path}: cannot be read: {error.strerror}") from error
+        raise StudyDefinitionError(
+            f"{shown(str(path))}: cannot be read: {error.strerror}"
+        ) from error
+    except ValueError as error:
+        raise StudyDefinitionError(f"{shown(str(path))}: is no path ({error})") from error
     if len(content) > MAX_BYTES:
         raise StudyDefinitionError(
             f"{path}: is larger than {MAX_BYTES:,} bytes; a study's definition is small: "
@@ -174,15 +172,9 @@ def parse_document(text: str, source: str) -> tuple[object, Faults]:
         StudyDefinitionError: It is not YAML, or uses what Grace refuses.
     """
     try:
-        return _Builder(YAML(typ="safe", pure=True).parse(text), source).build()
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise StudyDefinitionError(f"{source}{where}: not valid YAML: {error.problem}") from error
-    # ruamel lets ValueError through, for escapes beyond the last Unicode character.
-    except (YAMLError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise StudyDefinitionError(f"{source}: not valid YAML: {reason}") from error
+        return _Builder(checked_events(text), source).build()
+    except BadYaml as error:
+        raise StudyDefinitionError(f"{error.place(source)}: {error.problem}") from error
 
 
 class _Builder:
@@ -193,47 +185,28 @@ class _Builder:
         self._faults = Faults(source, self._lines)
 
     def build(self) -> tuple[object, Faults]:
-        value: object = None
-        documents = 0
-        for event in self._events:
-            if isinstance(event, DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    raise self._refusal(event, "a second document begins; expected only one")
-                if event.version or event.tags:
-                    raise self._refusal(event, "the file has a % directive; remove it")
-            elif isinstance(event, NodeEvent):
-                value = self._node(event, ())
+        first = next(self._events, None)
+        value = None if first is None else self._node(first, ())
+        # What follows is an end or a fault.
+        next(self._events, None)
         return value, self._faults
 
-    def _refusal(self, event: Event, problem: str) -> StudyDefinitionError:
-        return StudyDefinitionError(f"{self._source}, line {event.start_mark.line + 1}: {problem}")
-
     def _node(self, event: Event, place: Place) -> object:
-        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise self._refusal(event, "an anchor (&) or alias (*) is used; write the text out")
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            raise self._refusal(event, f"the tag {tag!r} is used; remove it")
         self._lines.setdefault(place, event.start_mark.line + 1)
-        if len(self._lines) > MAX_PARTS:
-            raise self._refusal(event, f"has more than {MAX_PARTS:,} parts; keep data in the CSV")
         if isinstance(event, ScalarEvent):
             return self._scalar(event, place)
-        if len(place) >= MAX_DEPTH and isinstance(event, CollectionStartEvent):
-            raise self._refusal(event, f"is nested more than {MAX_DEPTH} deep; a study is flat")
         if isinstance(event, MappingStartEvent):
             return self._mapping(place)
         return self._sequence(place)
 
     def _scalar(self, event: ScalarEvent, place: Place) -> object:
         text: str = event.value
-        forbidden = _FORBIDDEN.search(text)
+        forbidden = FORBIDDEN.search(text)
         if forbidden:
             self._faults.add(
                 place, f"holds the character U+{ord(forbidden[0]):04X}; expected text: remove it"
             )
-            return _FORBIDDEN.sub("", text)
+            return FORBIDDEN.sub("", text)
         if event.style:
             return text
         if text in _NULLS:
@@ -246,8 +219,9 @@ class _Builder:
             if isinstance(event, MappingEndEvent):
                 break
             if not isinstance(event, ScalarEvent):
-                raise self._refusal(event, "a key is not plain text; expected `key: value`")
-            key = _FORBIDDEN.sub("", event.value)
+                line = event.start_mark.line + 1
+                raise BadYaml(line, "a key is not plain text; expected `key: value`")
+            key = FORBIDDEN.sub("", event.value)
             child = (*place, key)
             repeated = key in mapping
             self._lines.setdefault(child, event.start_mark.line + 1)

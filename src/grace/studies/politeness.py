@@ -11,6 +11,7 @@ Open Mind 4, 71-87.
 import re
 from collections.abc import Mapping
 
+from grace.studies.document import shown
 from grace.studies.probes import Answer, CandidateProbe, ResponseProbe, Turn
 from grace.studies.study import (
     Agreement,
@@ -52,7 +53,7 @@ def _derive(values: Mapping[str, str]) -> dict[str, str]:
     goal_clause = values["Goal"].strip().rstrip(".,")
     goal = next((name for name, pattern in _GOALS if pattern.fullmatch(goal_clause)), None)
     if goal is None:
-        raise VariableFault("Goal", f"is {values['Goal']!r}; expected {_GOAL_EXPECTED}")
+        raise VariableFault("Goal", f"is {shown(values['Goal'])}; expected {_GOAL_EXPECTED}")
     return {
         "goal": goal,
         "state": values["State"].strip()[0],

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from grace.errors import InputFaults, UsageError
 from grace.studies.copies import InputCopy, blocks_from, blocks_of
+from grace.studies.document import shown
 from grace.studies.input_rows import (
     MAX_CELL_CHARACTERS,
     InputRows,
@@ -133,7 +134,8 @@ def parse_trials(study: Study, content: bytes | Iterable[bytes], source: str) ->
                 source, [f"{source}, line {reader.line_num}: not valid CSV: {error}"]
             ) from error
     if unfit:
-        raise InputFaults(source, unfit)
+        found.add(unfit)
+        raise InputFaults(source, found.shown())
     if not number:
         raise InputFaults(source, ["has a header but no rows; expected at least one trial"])
     if found.count:
@@ -170,7 +172,7 @@ def _canonical_names(
     }
     expected = ", ".join(column.name for column in study.columns)
     faults = [
-        f"{source}, header: unknown column {name!r}; {study.key} has the columns {expected}: "
+        f"{source}, header: unknown column {shown(name)}; {study.key} has the columns {expected}: "
         "remove or rename it"
         for name in header
         if name not in known

@@ -1,0 +1,21 @@
+"""What a server says ends up in messages, which are cut."""
+
+import pytest
+from fake_server import chat_reply
+
+from grace.errors import BadReply, UsageError
+from grace.inference.reply import chat_generation, choose_model
+
+LONG = "x" * 1_000_000
+
+
+def test_a_long_reason_is_cut() -> None:
+    with pytest.raises(BadReply) as caught:
+        chat_generation(chat_reply("Yes.", LONG), "server")
+    assert len(str(caught.value)) < 300
+
+
+def test_long_names_of_models_are_cut() -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_model("tiny", [LONG] * 30, "server")
+    assert len(str(caught.value)) < 4_000
