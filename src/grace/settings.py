@@ -80,6 +80,17 @@ class RunSettings(BaseModel):
         new: Start another run even if one is unfinished.
 
         retry_failed: Ask the failed queries of a finished run again.
+
+        request_seconds: Longest time for one request, until its reply's last byte.
+
+        attempts: How many times a query is sent at most, while the server is
+            unavailable.
+
+        patience_seconds: Longest time for all attempts of a query; the one in
+            work may end later.
+
+        retry_wait_seconds: First wait before a query is sent again; it doubles
+            with each attempt, up to 30 s.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,6 +123,10 @@ class RunSettings(BaseModel):
     dry_run: bool = False
     new: bool = False
     retry_failed: bool = False
+    request_seconds: float = Field(default=600.0, gt=0, le=86_400)
+    attempts: int = Field(default=6, ge=1, le=1_000)
+    patience_seconds: float = Field(default=900.0, gt=0, le=86_400)
+    retry_wait_seconds: float = Field(default=0.5, ge=0, le=30)
 
 
 def read_config(path: Path) -> dict[str, object]:

@@ -28,6 +28,8 @@ class Rule:
 
         first: Only so many times for the same request; 0 for always.
 
+        times: Only so many times in all; 0 for always.
+
         at: Only the requests of these numbers, counted from 1 over the script's
             life; empty for all.
 
@@ -40,6 +42,7 @@ class Rule:
     share: float = 1.0
     about: str = ""
     first: int = 0
+    times: int = 0
     at: tuple[int, ...] = ()
     on: str = "/"
     seconds: float = 0.0
@@ -75,6 +78,7 @@ class Director:
 
     script: Script
     befell: Counter[str] = field(default_factory=Counter)
+    _followed: Counter[int] = field(default_factory=Counter)
     _asked: Counter[bytes] = field(default_factory=Counter)
     _number: int = 0
 
@@ -90,7 +94,7 @@ class Director:
         attempt = self._asked[content]
         chance = _chance(self.script.seed, content, attempt)
         taken = 0.0
-        for rule in self.script.rules:
+        for place, rule in enumerate(self.script.rules):
             if rule.share < 1:
                 taken += rule.share
                 if not taken - rule.share <= chance < taken:
@@ -99,8 +103,10 @@ class Director:
                 path.startswith(rule.on)
                 and (not rule.about or any(rule.about in text for text in texts))
                 and (not rule.first or attempt <= rule.first)
+                and (not rule.times or self._followed[place] < rule.times)
                 and (not rule.at or self._number in rule.at)
             ):
+                self._followed[place] += 1
                 self.befell[rule.fault] += 1
                 return rule
         return None

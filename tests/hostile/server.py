@@ -9,6 +9,7 @@ standard input.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import struct
@@ -111,54 +112,49 @@ class HostileServer:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Do something to the connection; it is closed afterwards."""
-        half = len(reply.body) // 2
-        match rule.fault:
-            case "closed":
-                pass
-            case "reset":
-                _reset(writer)
-            case "reset-in-body":
-                writer.write(_head(reply) + reply.body[:half])
+        """Do something to the connection or the server; the connection is closed afterwards."""
+        if rule.fault.startswith("other-version"):
+            self._face.version = "another"
+        if rule.fault == "other-model":
+            self._face.model = "another"
+        if rule.fault in {"restart", "gone", "other-version", "other-model"}:
+            await self._go_away(None if rule.fault == "gone" else rule.seconds)
+        elif rule.fault == "other-version-quietly":
+            await self._leave_politely(reply, writer)
+        elif rule.fault in {"drip", "slow"}:
+            await self._trickle(reply, reader, writer, endless=rule.fault == "drip")
+        else:
+            if rule.fault.endswith("-in-body"):
+                writer.write(_head(reply) + reply.body[: len(reply.body) // 2])
                 await writer.drain()
+            if rule.fault.startswith("hang"):
+                await reader.read()
+            elif rule.fault.startswith("reset"):
                 _reset(writer)
-            case "hang":
-                await reader.read()
-            case "hang-in-body":
-                writer.write(_head(reply) + reply.body[:half])
-                await reader.read()
-            case "drip":
-                # White space may stand before JSON: every byte promises more.
-                writer.write(_head(Reply(200, b" " * 1_000_000)))
-                while not reader.at_eof() and not writer.is_closing():
-                    writer.write(b" ")
-                    await writer.drain()
-                    await asyncio.sleep(0.02)
-            case "slow":
-                writer.write(_head(reply))
-                size = max(1, len(reply.body) // 8)
-                for start in range(0, len(reply.body), size):
-                    writer.write(reply.body[start : start + size])
-                    await writer.drain()
-                    await asyncio.sleep(0.01)
-            case "restart":
-                await self._go_away(rule.seconds)
-            case "gone":
-                await self._go_away(None)
-            case "other-version":
-                self._face.version = "another"
-                await self._go_away(rule.seconds)
-            case "other-model":
-                self._face.model = "another"
-                await self._go_away(rule.seconds)
-            case "other-version-quietly":
-                self._face.version = "another"
-                writer.write(_head(reply, {"Connection": "close"}) + reply.body)
-                await writer.drain()
-                for other in self._open - {writer}:
-                    other.close()
-            case unknown:
-                raise ValueError(f"{unknown!r} is not a fault")
+
+    async def _trickle(
+        self,
+        reply: Reply,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        endless: bool,
+    ) -> None:
+        """Send a body in small pieces; endlessly, white space, which may stand before JSON."""
+        writer.write(_head(Reply(200, b" " * 1_000_000) if endless else reply))
+        size = max(1, len(reply.body) // 8)
+        for start in itertools.count(step=size):
+            if reader.at_eof() or writer.is_closing() or (not endless and start > len(reply.body)):
+                break
+            writer.write(b" " if endless else reply.body[start : start + size])
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async def _leave_politely(self, reply: Reply, writer: asyncio.StreamWriter) -> None:
+        writer.write(_head(reply, {"Connection": "close"}) + reply.body)
+        await writer.drain()
+        for other in self._open - {writer}:
+            other.close()
 
     async def _go_away(self, seconds: float | None) -> None:
         """End all connections and listen no more; come back after some time, or never."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from grace.engine.execute import Asker, RetryPolicy
+from grace.engine.execute import Asker, nothing
 from grace.engine.forecast import (
     MOST_QUERIES_TOGETHER,
     Forecast,
@@ -33,6 +33,7 @@ from grace.inference.client import GenerationRequest, Sampling
 from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
 from grace.pipeline.meter import Meter
+from grace.pipeline.patience import patience_of
 from grace.pipeline.stages import Stage
 from grace.runs.scored import ANSWERED
 from grace.runs.tables import row_responses
@@ -276,10 +277,12 @@ async def _asking(
             keys,
             writer,
             cell.hook,
-            RetryPolicy(),
+            patience_of(cell.settings),
             pace,
             # Turns of a dialogue need the answers to those before them.
             remember=stage is Stage.RESPOND,
+            confirm=_confirmation(connection),
+            sign_of_life=_sign_of_life(connection, mode),
         )
         counts = asker.counts
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)
@@ -287,12 +290,17 @@ async def _asking(
         expected = forecast(asker, meter.block_size) if forecast is not None else None
         yield asker
         cost = await meter.cost(asker, expected)
-        await asker.close(_sign_of_life(connection, mode))
+        await asker.close()
     cell.hook.stage_finished(name, asker.counts)
     spent = time.monotonic() - started
     cell.seconds[stage] = round(cell.seconds.get(stage, 0.0) + spent, 3)
     if cost.queries:
         cell.costs[name] = cost
+
+
+def _confirmation(connection: Connection) -> Callable[[], Awaitable[object]]:
+    """Return a call that makes sure that the server is still the same one."""
+    return connection.vigil.confirm if connection.vigil is not None else nothing
 
 
 def _sign_of_life(connection: Connection, mode: PromptMode) -> Callable[[], Awaitable[object]]:
