@@ -14,7 +14,8 @@ import aiohttp
 
 from benchmarks.null_model import FREE_TOKEN, NullModel
 from benchmarks.null_server import NullServer, Refused
-from fake_llamacpp import VOCABULARY, FakeLlamaCpp, reply_text
+from fake_llamacpp import FakeLlamaCpp, reply_text
+from grace.inference.toy import VOCABULARY
 
 _SPECIAL = ("<|im_start|>", "<|im_end|>")
 _PIECE = re.compile(r"<\|im_(?:start|end)\|>| ?[A-Za-z]{1,3}|.", re.DOTALL)

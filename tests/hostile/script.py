@@ -33,6 +33,8 @@ class Rule:
         at: Only the requests of these numbers, counted from 1 over the script's
             life; empty for all.
 
+        after: Only after so many requests of the script.
+
         on: What the path must begin with.
 
         seconds: How long it lasts, for faults that last.
@@ -44,6 +46,7 @@ class Rule:
     first: int = 0
     times: int = 0
     at: tuple[int, ...] = ()
+    after: int = 0
     on: str = "/"
     seconds: float = 0.0
 
@@ -104,6 +107,7 @@ class Director:
                 and (not rule.about or any(rule.about in text for text in texts))
                 and (not rule.first or attempt <= rule.first)
                 and (not rule.times or self._followed[place] < rule.times)
+                and self._number > rule.after
                 and (not rule.at or self._number in rule.at)
             ):
                 self._followed[place] += 1
