@@ -66,7 +66,7 @@ GARBLED: Mapping[str, Callable[[bytes], Reply]] = {
     "html": lambda _: Reply(200, _HTML, {"Content-Type": "text/html"}),
     "empty-body": lambda _: Reply(200, b""),
     "truncated-json": lambda body: Reply(200, body[: len(body) * 2 // 3]),
-    "wrong-encoding": lambda body: Reply(200, b'{"caf\xe9": 1, ' + body[1:]),
+    "wrong-encoding": lambda body: Reply(200, b'{"\xe9": 1, ' + body[1:]),
     "not-gzip": lambda body: Reply(200, body, {"Content-Encoding": "gzip"}),
     "truncated-gzip": lambda body: Reply(
         200, gzip.compress(body)[: -len(body) // 8], {"Content-Encoding": "gzip"}
