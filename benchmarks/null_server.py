@@ -25,23 +25,42 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class Refused(Exception):
-    """What is answered with HTTP 400."""
+    """What is answered with an HTTP status that refuses it; 400 unless told."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        self.status = status
+        super().__init__(reason)
 
 
 class NullServer:
     """
     Answers to requests, and what they added up to.
 
+    Args:
+        numbers: The model behind it.
+
+        name: The model's name.
+
+        version: The server's version.
+
     Attributes:
         counts: Requests by path; `prompts` and `prompt_tokens` of completions.
+
+        model, version: See the arguments; they may change.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, numbers: NullModel | None = None, *, name: str = MODEL, version: str = "null"
+    ) -> None:
         self.counts: Counter[str] = Counter()
-        self._model = NullModel()
+        self.model = name
+        self.version = version
+        self._model = numbers or NullModel()
         self._routes: Mapping[str, Callable[[Any], object]] = {
-            "/v1/models": lambda _: {"data": [{"id": MODEL, "owned_by": "vllm", "root": MODEL}]},
-            "/version": lambda _: {"version": "null"},
+            "/v1/models": lambda _: {
+                "data": [{"id": self.model, "owned_by": "vllm", "root": self.model}]
+            },
+            "/version": lambda _: {"version": self.version},
             "/health": lambda _: {},
             "/counts": lambda _: dict(self.counts),
             "/tokenize": self._tokenize,
@@ -59,7 +78,9 @@ class NullServer:
             self.counts[path] += 1
         try:
             return 200, json.dumps(route(json.loads(body) if body else None)).encode()
-        except (Refused, ValueError, KeyError, TypeError) as error:
+        except Refused as error:
+            return error.status, json.dumps({"error": str(error)}).encode()
+        except (ValueError, KeyError, TypeError) as error:
             return 400, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
 
     def _tokenize(self, asked: Any) -> object:
@@ -88,6 +109,8 @@ class NullServer:
         }
 
     def _complete(self, asked: Any) -> object:
+        if asked.get("model", self.model) != self.model:
+            raise Refused(f"the model {asked['model']} does not exist", 404)
         prompts = asked["prompt"]
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
             prompts = [prompts]
@@ -113,7 +136,7 @@ class NullServer:
             "id": "cmpl-null",
             "object": "text_completion",
             "created": 0,
-            "model": MODEL,
+            "model": self.model,
             "choices": choices,
             "usage": {**usage, "completion_tokens": len(prompts)},
         }

@@ -677,6 +677,8 @@ def _errors_page() -> str:
             "`InferenceError` or `ScoringError` of a single query does not end a run: the row gets "
             "the status `failed` and the message. Any other exception is a fault of Grace: please "
             "report it with its traceback.",
+            "What becomes of each fault of a server or a network is on the page "
+            "[faults](faults.md).",
             _table(("error", "meaning", "exit code"), rows),
         ]
     )

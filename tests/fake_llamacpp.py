@@ -195,6 +195,7 @@ class FakeLlamaCpp:
             text = reply_text(_decode(payload["prompt"]), payload["seed"])
         return {
             "content": text,
+            "model": self.model,
             "stop_type": "eos",
             "tokens_predicted": len(text),
             "tokens_evaluated": len(payload["prompt"]),
@@ -220,6 +221,7 @@ class FakeLlamaCpp:
             )
         return {
             "content": _decode(path),
+            "model": self.model,
             "tokens": list(path),
             "stop_type": "limit",
             "tokens_predicted": len(path),

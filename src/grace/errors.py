@@ -9,7 +9,8 @@ A class exists because some caller handles it differently.
     │   ├── StudyDefinitionError    a study file does not describe a study
     │   └── CatalogueError          a model that does not exist, a bad entry
     ├── RunInterrupted              stopped at once, on request: exit 3
-    ├── IdentityMismatch            a resume under another identity
+    ├── IdentityMismatch            a resume, or a server, under another identity
+    ├── AccessRefused               the server refuses whatever it is asked
     ├── RunFolderError              a run folder that cannot be used
     │   ├── CorruptJournal          something else wrote to a journal
     │   └── RunLocked               another process works on this run
@@ -20,6 +21,7 @@ A class exists because some caller handles it differently.
     │   └── TokenBoundaryError      a seam inside a token
     └── InferenceError              one query did not get its answer
         ├── ServerUnavailable       transient: retried
+        │   └── GarbledReply        not JSON: cut off, or not from the server
         ├── QueryRejected           permanent: never retried
         ├── BadReply                the server answered with something else
         └── UnsupportedByServer     the server cannot do this exactly
@@ -68,10 +70,10 @@ class RunInterrupted(GraceError):
 
 class IdentityMismatch(GraceError):
     """
-    A run would be resumed under another identity.
+    A run would be resumed under another identity, or its server became another one.
 
     Args:
-        message: What was to be resumed, and what to do instead.
+        message: What was to be continued, and what to do instead.
 
         differences: One line for each field that differs.
     """
@@ -79,6 +81,10 @@ class IdentityMismatch(GraceError):
     def __init__(self, message: str, differences: Sequence[str]) -> None:
         self.differences = tuple(differences)
         super().__init__("\n".join([message, *(f"  {line}" for line in self.differences)]))
+
+
+class AccessRefused(GraceError):
+    """The server refuses whatever it is asked: its key, account or address is at fault."""
 
 
 class RunFolderError(GraceError):
@@ -143,6 +149,10 @@ class ServerUnavailable(InferenceError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
+
+
+class GarbledReply(ServerUnavailable):
+    """The reply is not JSON: it was cut off, or comes from something before the server."""
 
 
 class QueryRejected(InferenceError):

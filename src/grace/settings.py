@@ -94,6 +94,17 @@ class RunSettings(BaseModel):
         retry_failed: Ask the failed queries of a finished run again.
 
         audit: Keep every prompt as it was sent, in the run folder's `audit`.
+
+        request_seconds: Longest time for one request, until its reply's last byte.
+
+        attempts: How many times a query is sent at most, while the server is
+            unavailable.
+
+        patience_seconds: Longest time for all attempts of a query; the one in
+            work may end later.
+
+        retry_wait_seconds: First wait before a query is sent again; it doubles
+            with each attempt, up to 30 s.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -128,6 +139,10 @@ class RunSettings(BaseModel):
     new: _Flag = False
     retry_failed: _Flag = False
     audit: _Flag = False
+    request_seconds: _Number = Field(default=600.0, gt=0, le=86_400)
+    attempts: _Whole = Field(default=6, ge=1, le=1_000)
+    patience_seconds: _Number = Field(default=900.0, gt=0, le=86_400)
+    retry_wait_seconds: _Number = Field(default=0.5, ge=0, le=30)
 
     @field_validator("api_key_env")
     @classmethod

@@ -134,6 +134,10 @@ class TokenizerClient:
 
     async def connect(self) -> ServerIdentity:
         """Say who this is."""
+        return await self.identify()
+
+    async def identify(self) -> ServerIdentity:
+        """Say who this is."""
         return ServerIdentity("tokenizer", "", "tokenizer")
 
     def chat(self, messages: Sequence[Message], *, answer_next: bool = True) -> str:

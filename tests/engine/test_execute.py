@@ -16,8 +16,11 @@ from grace.engine.journal import JournalWriter, Record, read_journal
 from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
 from grace.errors import (
+    AccessRefused,
     BadReply,
+    GarbledReply,
     GraceError,
+    IdentityMismatch,
     QueryRejected,
     ScoringError,
     ServerUnavailable,
@@ -56,10 +59,21 @@ def asker(
     policy: RetryPolicy = QUICK,
     give_up_after: int = 3,
     pace: Pace | None = None,
+    sign_of_life: Call | None = None,
+    confirm: Call | None = None,
 ) -> Asker:
-    hook = hook or QuietHook()
     return Asker(
-        "s", "respond", finished or {}, KEYS, writer, hook, policy, pace or FIXED, give_up_after
+        "s",
+        "respond",
+        finished or {},
+        KEYS,
+        writer,
+        hook or QuietHook(),
+        policy,
+        pace or FIXED,
+        give_up_after,
+        sign_of_life=sign_of_life or raises(),
+        confirm=confirm or raises(),
     )
 
 
@@ -176,7 +190,7 @@ async def test_a_query_that_never_recovers_is_recorded_only_when_the_stage_is_ov
         4,
     )
     assert journal(tmp_path) == {}
-    await one.close(raises())
+    await one.close()
     assert journal(tmp_path) == {KEYS[0]: record}
     assert (one.counts.answered, one.counts.failed, one.counts.not_asked) == (0, 1, 39)
 
@@ -198,30 +212,90 @@ async def test_after_so_many_lost_queries_in_a_row_the_server_counts_as_lost(
 async def test_queries_that_fail_last_are_recorded_if_the_server_still_lives(
     writer: JournalWriter, tmp_path: Path, error: GraceError | None
 ) -> None:
-    one = asker(writer)
+    one = asker(writer, sign_of_life=raises() if error is None else always(error))
     record = await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
-    await one.close(raises() if error is None else always(error))
+    await one.close()
     assert journal(tmp_path) == {KEYS[0]: record}
 
 
 async def test_a_server_that_gives_no_sign_of_life_at_the_end_is_lost(
     writer: JournalWriter, tmp_path: Path
 ) -> None:
-    one = asker(writer)
+    one = asker(writer, sign_of_life=always(ServerUnavailable("still gone")))
     await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
     with pytest.raises(ServerUnavailable, match="still gone"):
-        await one.close(always(ServerUnavailable("still gone")))
+        await one.close()
     assert journal(tmp_path) == {}
 
 
 async def test_no_sign_of_life_is_asked_for_if_the_last_query_was_answered(
     writer: JournalWriter, tmp_path: Path
 ) -> None:
-    one = asker(writer)
+    one = asker(writer, sign_of_life=always(AssertionError("was asked")))
     await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
     await one.ask(KEYS[1], "prior", raises())
-    await one.close(always(AssertionError("was asked")))
+    await one.close()
     assert len(journal(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("status", [301, 401, 402, 403, 404, 407, 501])
+async def test_a_server_that_refuses_whatever_it_is_asked_stops_the_run(
+    writer: JournalWriter, tmp_path: Path, status: int
+) -> None:
+    refused = always(QueryRejected(f"HTTP {status}", status))
+    with pytest.raises(AccessRefused, match=f"HTTP {status}"):
+        await asker(writer, sign_of_life=refused).ask(KEYS[0], "prior", refused)
+    assert journal(tmp_path) == {}
+
+
+@pytest.mark.parametrize("life", [None, BadReply("odd")])
+async def test_a_refusal_of_one_query_is_its_own_if_the_server_still_answers(
+    writer: JournalWriter, tmp_path: Path, life: GraceError | None
+) -> None:
+    one = asker(writer, sign_of_life=always(life) if life else raises())
+    record = await one.ask(KEYS[0], "prior", always(QueryRejected("no", 403)))
+    assert (record.status, record.error_type) == ("failed", "QueryRejected")
+    assert journal(tmp_path) == {KEYS[0]: record}
+
+
+@pytest.mark.parametrize("status", [None, 400, 413, 422])
+async def test_a_query_refused_for_what_it_is_asks_nothing_more(
+    writer: JournalWriter, status: int | None
+) -> None:
+    one = asker(writer, sign_of_life=always(AssertionError("was asked")))
+    record = await one.ask(KEYS[0], "prior", always(QueryRejected("too long", status)))
+    assert record.status == "failed"
+
+
+@pytest.mark.parametrize(
+    "call", [raises(), always(QueryRejected("no", 404))], ids=["an answer", "a refusal"]
+)
+async def test_nothing_counts_that_may_come_from_another_server(
+    writer: JournalWriter, tmp_path: Path, call: Call
+) -> None:
+    one = asker(writer, confirm=always(IdentityMismatch("another", ["version: 1 before, 2 now"])))
+    with pytest.raises(IdentityMismatch):
+        await one.ask(KEYS[0], "prior", call)
+    assert journal(tmp_path) == {}
+
+
+async def test_an_answer_of_a_server_that_cannot_be_told_is_not_kept(
+    writer: JournalWriter, tmp_path: Path
+) -> None:
+    one = asker(writer, confirm=always(ServerUnavailable("who?")))
+    record = await one.ask(KEYS[0], "prior", raises())
+    assert (record.status, record.value, record.error) == ("failed", {}, "who?")
+    await one.close()
+    assert journal(tmp_path) == {KEYS[0]: record}
+
+
+async def test_a_garbled_reply_is_recorded_as_what_may_pass(writer: JournalWriter) -> None:
+    record = await asker(writer).ask(KEYS[0], "prior", always(GarbledReply("<html>")))
+    assert (record.status, record.error_type, record.attempts) == (
+        "failed",
+        "ServerUnavailable",
+        4,
+    )
 
 
 async def test_an_answer_in_between_shows_that_the_server_lives(writer: JournalWriter) -> None:
@@ -245,7 +319,7 @@ async def test_a_query_that_failed_for_a_lost_server_is_asked_again(
 ) -> None:
     one = asker(writer)
     lost = await one.ask(KEYS[0], "prior", always(ServerUnavailable("gone")))
-    await one.close(raises())
+    await one.close()
     again = asker(writer, {lost.key: lost})
     assert again.counts.not_asked == 40
     assert (await again.ask(KEYS[0], "prior", raises())).status == "answered"

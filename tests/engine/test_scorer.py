@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ import pytest
 
 from grace.engine.plan import QueryKey, ScoreQuery, plan_scores
 from grace.engine.score import Scorer, ScoringMethod, choose_method
-from grace.errors import ScoringError, TokenBoundaryError, UnsupportedByServer
+from grace.errors import ScoringError, ServerUnavailable, TokenBoundaryError, UnsupportedByServer
 from grace.inference.client import Capabilities, Rendered
 from grace.inference.toy import VOCABULARY, ToyClient
 from grace.pipeline.inputs import load_inputs
@@ -299,3 +300,24 @@ async def test_queries_in_company_get_what_they_get_alone() -> None:
     assert isinstance(answers[3], ScoringError)
     for one, answer in zip(asked[:3], answers, strict=False):
         assert answer == await Scorer(ToyClient(), CHAT, TRIE).score(one)
+
+
+async def test_what_a_failing_server_answered_while_the_header_was_sought_is_kept() -> None:
+    class Failing(Counting):
+        """Every third encoding fails."""
+
+        async def encode(self, text: str) -> tuple[int, ...]:
+            ids = await super().encode(text)
+            if len(self.encoded) % 3 == 0:
+                raise ServerUnavailable("busy")
+            return ids
+
+    # Beginning anew each time, no attempt would ever end: the header alone takes more than three.
+    scorer = Scorer(Failing(), CHAT, TRIE)
+    attempts = 0
+    value: Mapping[str, Any] = {}
+    while not value and attempts < 12:
+        attempts += 1
+        with contextlib.suppress(ServerUnavailable):
+            value = await scorer.score(query("yes", "no"))
+    assert value == await Scorer(ToyClient(), CHAT, TRIE).score(query("yes", "no"))

@@ -1,13 +1,21 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from fake_server import as_json, chat_reply, serving
 
-from grace.errors import BadReply, QueryRejected, ServerUnavailable, UnsupportedByServer, UsageError
+from grace.errors import (
+    BadReply,
+    IdentityMismatch,
+    QueryRejected,
+    ServerUnavailable,
+    UnsupportedByServer,
+    UsageError,
+)
 from grace.inference.client import GenerationRequest, NextTokenQuestion, Sampling
 from grace.inference.openai import JsonMode, OpenAiClient
 from grace.inference.transport import Transport
@@ -194,3 +202,37 @@ async def test_a_reply_without_choices_is_refused() -> None:
     async with connected(Hosted({"choices": []})) as client:
         with pytest.raises(BadReply, match="0 choices"):
             await client.generate(ask())
+
+
+async def test_a_dated_name_of_the_model_is_taken_but_another_one_later_is_not() -> None:
+    server = Hosted({**chat_reply("Yes."), "model": "deepseek-chat-0528"})
+    async with connected(server) as client:
+        await client.generate(ask())
+        await client.generate(ask())
+        server.reply = {**chat_reply("Yes."), "model": "deepseek-chat-1130"}
+        with pytest.raises(IdentityMismatch, match="deepseek-chat-1130"):
+            await client.generate(ask())
+
+
+async def test_a_model_that_is_listed_no_more_is_another_one() -> None:
+    server = Hosted(chat_reply("Yes."))
+    async with connected(server) as client:
+        before = await client.connect()
+        assert before.differences_to(await client.identify()) == []
+        gone = replace(before, model="gone")
+        assert gone.differences_to(await client.identify()) == [
+            "model: 'gone' before, 'deepseek-chat' now"
+        ]
+
+
+async def test_a_page_instead_of_the_list_of_models_means_another_path() -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html></html>", content_type="text/html")
+
+    server = Hosted(chat_reply("Yes."), root="")
+    app = server.app()
+    app.router.add_get("/v1/models", page)
+    async with serving(app) as url:
+        client = OpenAiClient(Transport(url, api_key="secret"), "deepseek-chat")
+        assert (await client.connect()).model == "deepseek-chat"
+        await client.aclose()

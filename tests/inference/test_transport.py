@@ -1,3 +1,4 @@
+import contextlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -7,7 +8,14 @@ import pytest
 from aiohttp import web
 from fake_server import as_json, hang, replying, serving
 
-from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
+from grace.errors import (
+    BadReply,
+    GarbledReply,
+    InferenceError,
+    QueryRejected,
+    ServerUnavailable,
+    UsageError,
+)
 from grace.inference.transport import Transport
 
 KEY = "sk-123456789"
@@ -90,17 +98,77 @@ async def test_a_netrc_file_that_names_the_host_does_not_stand_in_the_keys_way(
         '{"choices": [{"te',
         "<!DOCTYPE html><html></html>",
         "",
-        '{"logprob": NaN}',
-        '{"logprob": -Infinity}',
-        "[" * 100_000,
         b'{"text": "\xff"}',
     ],
 )
-async def test_a_reply_that_is_not_json_is_a_bad_reply(body: str | bytes) -> None:
+async def test_a_reply_that_is_not_json_was_garbled_on_its_way_and_may_pass(
+    body: str | bytes,
+) -> None:
     raw = body.encode() if isinstance(body, str) else body
     error = await failure(replying(web.Response(body=raw)))
+    assert isinstance(error, GarbledReply)
+    assert isinstance(error, ServerUnavailable)
+    assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize("body", ['{"logprob": NaN}', '{"logprob": -Infinity}', "[" * 100_000])
+async def test_numbers_that_are_none_and_endless_nesting_are_bad_replies(body: str) -> None:
+    error = await failure(replying(web.Response(text=body)))
     assert isinstance(error, BadReply)
     assert len(str(error)) < 500
+
+
+async def test_no_failure_shows_the_servers_address() -> None:
+    """Messages end up in tables, which must not depend on where the server was."""
+    async with serving(replying(as_json({}))) as url:
+        pass
+    transport = Transport(url)
+    with pytest.raises(ServerUnavailable) as caught:
+        await transport.post("/v1/completions", {})
+    await transport.aclose()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", hang)
+    messages = [str(caught.value), str(await failure(app, timeout_seconds=0.1))]
+    assert not [text for text in messages if "127.0.0.1" in text or url.split(":")[-1] in text]
+
+
+async def test_what_is_fetched_has_a_minute_at_most() -> None:
+    limits = Transport("http://localhost:1")._short_timeout
+    assert limits == aiohttp.ClientTimeout(total=60, sock_connect=10)
+    shorter = Transport("http://localhost:1", timeout_seconds=3)._short_timeout
+    assert shorter.total == 3
+
+
+async def test_a_query_that_may_have_met_another_server_is_a_reason_to_doubt() -> None:
+    replies = [
+        as_json({}),
+        as_json({}),
+        web.Response(status=429),
+        web.Response(status=400),
+        web.Response(status=503),
+        web.Response(text="<html>"),
+    ]
+    async with serving(replying(*replies)) as url:
+        transport = Transport(url)
+        await transport.get("/v1/models")
+        assert transport.doubts == 0
+        seen = []
+        for _ in replies[1:]:
+            with contextlib.suppress(InferenceError):
+                await transport.post("/v1/completions", {})
+            seen.append(transport.doubts)
+        await transport.aclose()
+    # The first query used the connection of what was fetched before.
+    assert seen == [0, 0, 0, 1, 2]
+
+
+async def test_a_new_connection_is_a_reason_to_doubt() -> None:
+    async with serving(replying(lambda: as_json({}))) as url:
+        transport = Transport(url)
+        await transport.post("/v1/completions", {})
+        await transport.post("/v1/completions", {})
+        await transport.aclose()
+    assert transport.doubts == 1
 
 
 async def test_too_many_requests_says_how_long_to_wait() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ from fake_server import BOS, FakeVllm, TinyModel, chat_reply, serving, vllm_clie
 
 from grace.errors import (
     BadReply,
+    IdentityMismatch,
     QueryRejected,
     ServerUnavailable,
     TokenBoundaryError,
@@ -302,3 +304,38 @@ async def test_a_response_that_is_none_is_refused(
     async with vllm_client(FakeVllm(chat_reply=reply)) as client:
         with pytest.raises(kind, match=message):
             await client.generate(ask())
+
+
+# Whether it is still the same
+
+
+def naming(name: str) -> Callable[[Any], Any]:
+    return lambda reply: {**reply, "model": name}
+
+
+async def test_an_answer_of_another_model_is_no_answer() -> None:
+    server = FakeVllm(mangle=naming("tiny"))
+    async with vllm_client(server) as client:
+        question = NextTokenQuestion((1, 2), (3, 4))
+        assert await client.next_token_logprobs([question])
+        server.mangle = naming("another")
+        with pytest.raises(IdentityMismatch) as caught:
+            await client.next_token_logprobs([question])
+        assert caught.value.differences == ("model: 'tiny' before, 'another' now",)
+
+
+async def test_another_name_of_the_same_model_in_its_replies_is_part_of_the_identity() -> None:
+    assert "answers_as" not in (await identity(FakeVllm(mangle=naming("tiny")))).details
+    found = await identity(FakeVllm(mangle=naming("first-name")))
+    assert found.details["answers_as"] == "first-name"
+
+
+async def test_asked_again_it_tells_version_and_model() -> None:
+    server = FakeVllm()
+    async with vllm_client(server) as client:
+        before = await client.connect()
+        assert before.differences_to(await client.identify()) == []
+        server.names = ("other",)
+        assert before.differences_to(await client.identify()) == [
+            "model: 'tiny' before, 'other' now"
+        ]

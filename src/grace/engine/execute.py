@@ -18,11 +18,24 @@ from grace.engine.events import RunHook, StageCounts
 from grace.engine.journal import JournalWriter, Record, is_answered
 from grace.engine.pace import Pace
 from grace.engine.plan import QueryKey
-from grace.errors import InferenceError, ScoringError, ServerUnavailable
+from grace.errors import (
+    AccessRefused,
+    InferenceError,
+    QueryRejected,
+    ScoringError,
+    ServerUnavailable,
+)
 
 _Call = Callable[[], Awaitable[Mapping[str, JsonValue]]]
 
 TRANSIENT = ServerUnavailable.__name__
+
+# Statuses that refuse a query for what it is; any other may refuse whoever asks.
+_ABOUT_THE_QUERY = frozenset({None, 400, 413, 414, 422, 431})
+
+
+async def nothing() -> None:
+    """Ask nothing: a server in this process is always there, and always the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,12 @@ class Asker:
         give_up_after: Queries in a row that may exhaust their retries before
             the server counts as lost and the run stops.
 
+        confirm: Makes sure that the server is still the same one, if there is
+            reason to doubt it, before an answer or a refusal counts. It raises
+            `IdentityMismatch` if it is not.
+
+        sign_of_life: Asks the server for something small and harmless.
+
         remember: Whether answers are kept in memory, because a query may be asked
             for twice. Otherwise memory stays the same, however many there are.
     """
@@ -87,11 +106,14 @@ class Asker:
         pace: Pace,
         give_up_after: int = 8,
         *,
+        confirm: Callable[[], Awaitable[object]] = nothing,
+        sign_of_life: Callable[[], Awaitable[object]] = nothing,
         remember: bool = True,
-        retry_failed: bool = False,
     ) -> None:
         self.name = name
         self.stage = stage
+        self._confirm = confirm
+        self._sign_of_life = sign_of_life
         self._finished = finished
         self._again: set[QueryKey] = set()
         self.records: dict[QueryKey, Record] = {}
@@ -144,6 +166,10 @@ class Asker:
         Raises:
             ServerUnavailable: The server is lost: too many queries in a row
                 exhausted their retries. Nothing is recorded for those.
+
+            IdentityMismatch: Another server or model answers than before.
+
+            AccessRefused: The server refuses whatever it is asked.
         """
         # Dialogues may share their first turns: the second one waits for the first one's answer.
         async with self._in_flight.setdefault(key, asyncio.Lock()):
@@ -157,14 +183,12 @@ class Asker:
         self._in_flight.pop(key, None)
         return record
 
-    async def close(self, sign_of_life: Callable[[], Awaitable[object]]) -> None:
+    async def close(self) -> None:
         """
         Write down the queries that the server never answered, once the stage is over.
 
-        Args:
-            sign_of_life: Asks the server for something small. It is called if the
-                last queries to end were all without an answer: they may be too few
-                to show that the server is lost.
+        If the last queries to end were all without an answer, they may be too few
+        to show that the server is lost: it is asked for a sign of life.
 
         Raises:
             ServerUnavailable: The server is lost. Nothing is recorded for the
@@ -172,7 +196,7 @@ class Asker:
         """
         if self._unavailable_in_a_row:
             try:
-                await sign_of_life()
+                await self._sign_of_life()
             except ServerUnavailable:
                 raise
             except InferenceError:
@@ -194,13 +218,16 @@ class Asker:
             attempts, value, failure = await self._ask_again(call, error)
         except (InferenceError, ScoringError) as error:
             failure = error
+        if not isinstance(failure, ServerUnavailable):
+            failure = await self._vouched_for(failure)
+        transient = isinstance(failure, ServerUnavailable)
         record = Record(
             key=key,
             stage=self.stage,
             probe=probe,
             status="answered" if failure is None else "failed",
             value=value if failure is None else {},
-            error_type="" if failure is None else type(failure).__name__,
+            error_type=TRANSIENT if transient else type(failure).__name__ if failure else "",
             error="" if failure is None else str(failure),
             attempts=attempts,
             seconds=round(time.monotonic() - started, 4),
@@ -219,6 +246,24 @@ class Asker:
         self._failed += record.status == "failed"
         self._hook.query_finished(self.name, record)
         return record
+
+    async def _vouched_for(
+        self, failure: InferenceError | ScoringError | None
+    ) -> InferenceError | ScoringError | None:
+        """Return how a query failed, if at all, once it is known that this says something of it."""
+        try:
+            await self._confirm()
+            if isinstance(failure, QueryRejected) and failure.http_status not in _ABOUT_THE_QUERY:
+                try:
+                    await self._sign_of_life()
+                except QueryRejected as error:
+                    raise AccessRefused(str(failure)) from error
+        except ServerUnavailable as error:
+            return error
+        except InferenceError:
+            # An odd reply is a sign of life: the query was refused on its own.
+            pass
+        return failure
 
     async def _attempt(self, call: _Call) -> Mapping[str, JsonValue]:
         sent_at = self.pace.now()

@@ -117,6 +117,8 @@ class Scorer:
         self._header_ids: tuple[int, ...] = ()
         self._bare_header_ids: tuple[int, ...] = ()
         self._finding_header = asyncio.Lock()
+        self._words: dict[str, str] = {}
+        self._learnt: dict[str, tuple[int, ...]] = {}
         self._encoding = asyncio.Lock()
         self._encoded: dict[tuple[str, str], tuple[int, ...]] = {}
         self._after_header: dict[CandidateProbe, CandidateSet] = {}
@@ -366,38 +368,43 @@ class Scorer:
 
     async def _find_header(self) -> str:
         if self._mode is PromptMode.CHAT:
-            texts = [
-                (
-                    await self._client.render(
-                        Prompt(
-                            messages=(Message("user", word),),
-                            answer_prefix=self._convention.answer_prefix,
-                        )
-                    )
-                ).text
-                for word in ("one", "two three")
-            ]
+            texts = [await self._rendered_word(word) for word in ("one", "two three")]
             shared = _common_suffix(*texts)
             match = CONTROL_TOKEN.search(shared)
             if match is not None:
                 header = shared[match.start() :]
-                bare = await self._client.encode("")
-                ids = (await self._client.encode(header))[len(bare) :]
-                control = (await self._client.encode(match.group()))[len(bare) :]
+                bare = await self._learn("")
+                ids = (await self._learn(header))[len(bare) :]
+                control = (await self._learn(match.group()))[len(bare) :]
                 if len(control) == 1 and ids[:1] == control:
                     # An ordinary token may look like a control token (`<b>`), but would be
                     # cut otherwise behind some of these.
                     sample = "".join(f"{before}{match.group()}" for before in _NEIGHBOURS)
-                    found = (await self._client.encode(sample)).count(control[0])
+                    found = (await self._learn(sample)).count(control[0])
                     if found != len(_NEIGHBOURS):
                         return ""
                     self._header_ids = ids
                     bare_header = header.removesuffix(self._convention.answer_prefix)
-                    bare_ids = (await self._client.encode(bare_header))[len(bare) :]
+                    bare_ids = (await self._learn(bare_header))[len(bare) :]
                     if bare_ids and ids[: len(bare_ids)] == bare_ids:
                         self._bare_header_ids = bare_ids
                     return header
         return ""
+
+    async def _rendered_word(self, word: str) -> str:
+        # Finding the header takes a dozen requests. What came of those that were answered is
+        # kept, so that a server that fails now and then does not make it begin again and again.
+        if word not in self._words:
+            prompt = Prompt(
+                messages=(Message("user", word),), answer_prefix=self._convention.answer_prefix
+            )
+            self._words[word] = (await self._client.render(prompt)).text
+        return self._words[word]
+
+    async def _learn(self, text: str) -> tuple[int, ...]:
+        if text not in self._learnt:
+            self._learnt[text] = await self._client.encode(text)
+        return self._learnt[text]
 
 
 def _common_suffix(first: str, second: str) -> str:

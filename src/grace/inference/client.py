@@ -96,6 +96,26 @@ class ServerIdentity:
     model: str
     details: Mapping[str, JsonValue] = field(default_factory=dict)
 
+    def differences_to(self, now: "ServerIdentity") -> list[str]:
+        """
+        Return one line for each thing in which a server differs from this one.
+
+        Args:
+            now: The server, asked again. What it does not tell is not compared:
+                whoever connected first may know more.
+        """
+        pairs: dict[str, tuple[object, object]] = {
+            "dialect": (self.dialect, now.dialect),
+            "version": (self.version, now.version),
+            "model": (self.model, now.model),
+            **{name: (self.details.get(name), value) for name, value in now.details.items()},
+        }
+        return [
+            f"{name}: {old!r} before, {new!r} now"
+            for name, (old, new) in pairs.items()
+            if old != new
+        ]
+
     @property
     def context_length(self) -> int | None:
         """How many tokens prompt and answer may have together, if the server tells."""
@@ -195,7 +215,8 @@ class InferenceClient(Protocol):
     Every method raises `ServerUnavailable` for what may pass (retried by the
     engine, never here), `QueryRejected` for what will not, `BadReply` when the
     reply is not what was promised, and `UnsupportedByServer` when a capability
-    is missing. A number that is not finite is a `BadReply`.
+    is missing. A number that is not finite is a `BadReply`. An answer that names
+    another model than those before it raises `IdentityMismatch`.
     """
 
     @property
@@ -205,6 +226,10 @@ class InferenceClient(Protocol):
 
     async def connect(self) -> ServerIdentity:
         """Reach the server, probe it, and say who it is."""
+        ...
+
+    async def identify(self) -> ServerIdentity:
+        """Ask again who the server is: what it tells in one or two requests, without probes."""
         ...
 
     async def render(self, prompt: Prompt) -> Rendered:

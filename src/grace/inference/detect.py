@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from grace.errors import BadReply, QueryRejected, UsageError
+from grace.errors import BadReply, GarbledReply, QueryRejected, UsageError
 from grace.inference.transport import Transport
 
 Dialect = Literal["llamacpp", "vllm", "tgi", "openai"]
@@ -57,7 +57,7 @@ async def detect(transport: Transport) -> Dialect:
 async def _ask(transport: Transport, path: str, problems: list[str]) -> dict[str, JsonValue]:
     try:
         reply = await transport.get(path)
-    except (QueryRejected, BadReply) as error:
+    except (QueryRejected, BadReply, GarbledReply) as error:
         problems.append(str(error))
         return {}
     return reply if isinstance(reply, dict) else {}

@@ -28,7 +28,7 @@ from grace.inference.client import (
     ServerIdentity,
 )
 from grace.inference.dating import TemplateDate
-from grace.inference.reply import Reply, parse
+from grace.inference.reply import Reply, SameModel, parse
 from grace.inference.slots import SlotPool
 from grace.inference.transport import Transport
 from grace.studies.prompts import Prompt, PromptMode
@@ -126,6 +126,7 @@ class LlamaCppClient:
             token_ids=False, next_token=False, sequence=False, json_schema=False, seed=False
         )
         self._slots = SlotPool(1)
+        self._same = SameModel()
         self._bos: tuple[int, ...] = ()
 
     @property
@@ -135,8 +136,8 @@ class LlamaCppClient:
 
     async def connect(self) -> ServerIdentity:
         """Reach the server, read its properties, and probe forced scoring."""
-        props = parse(_Props, await self._transport.get("/props"), "/props")
-        models = parse(_Models, await self._transport.get("/v1/models"), "/v1/models")
+        self._same = SameModel()
+        props, told = await self._properties()
         self._slots = SlotPool(max(1, props.total_slots))
         if props.bos_token:
             self._bos = tuple(await self._tokenize(props.bos_token, add_special=False))
@@ -150,7 +151,17 @@ class LlamaCppClient:
             preferred_scoring="trie",
             most_probable=raw,
         )
-        return ServerIdentity(
+        logprobs = {"logprobs": "raw" if raw else "processed"}
+        return replace(told, details={**told.details, **logprobs, **self._details})
+
+    async def identify(self) -> ServerIdentity:
+        """Read the properties again."""
+        return (await self._properties())[1]
+
+    async def _properties(self) -> tuple[_Props, ServerIdentity]:
+        props = parse(_Props, await self._transport.get("/props"), "/props")
+        models = parse(_Models, await self._transport.get("/v1/models"), "/v1/models")
+        return props, ServerIdentity(
             dialect="llamacpp",
             version=props.build_info,
             model=models.data[0].id if models.data else "",
@@ -158,8 +169,6 @@ class LlamaCppClient:
                 "quantisation": props.model_ftype,
                 "context_length": props.default_generation_settings.n_ctx,
                 "chat_template_sha256": hashlib.sha256(props.chat_template.encode()).hexdigest(),
-                "logprobs": "raw" if raw else "processed",
-                **self._details,
             },
         )
 
@@ -329,6 +338,7 @@ class LlamaCppClient:
             "/completion",
             {"prompt": list(prompt), "cache_prompt": True, "id_slot": slot, **payload},
         )
+        self._same.check(reply, "/completion")
         completion = parse(_Completion, reply, "/completion")
         self._transport.usage.add(
             prompts=1,

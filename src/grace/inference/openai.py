@@ -16,7 +16,13 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from grace.errors import BadReply, QueryRejected, ServerUnavailable, UnsupportedByServer
+from grace.errors import (
+    BadReply,
+    GarbledReply,
+    QueryRejected,
+    ServerUnavailable,
+    UnsupportedByServer,
+)
 from grace.inference.client import (
     Capabilities,
     Generation,
@@ -27,6 +33,7 @@ from grace.inference.client import (
 )
 from grace.inference.reply import (
     ModelCards,
+    SameModel,
     chat_generation,
     choose_model,
     counted,
@@ -78,6 +85,7 @@ class OpenAiClient:
         self._takes_seed = takes_seed
         self._request_fields = dict(request_fields or {})
         self._root = "/v1"
+        self._same = SameModel()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -100,6 +108,12 @@ class OpenAiClient:
             model=self._model,
             details={"json_mode": self._json_mode, "request_fields": self._request_fields},
         )
+
+    async def identify(self) -> ServerIdentity:
+        """See whether the model is still listed; hosted servers tell nothing more."""
+        served = await self._served_models()
+        model = self._model if self._model in served else next(iter(served), "")
+        return ServerIdentity(dialect="openai", version="", model=model)
 
     async def render(self, prompt: Prompt) -> Rendered:
         """Refuse: the server does not show what its model sees."""
@@ -132,14 +146,14 @@ class OpenAiClient:
                 {"role": message.role, "content": message.content}
                 for message in request.prompt.messages
             ]
-            generation = chat_generation(await self._transport.post(path, payload), path)
+            generation = chat_generation(await self._answer(path, payload), path)
         else:
             path = f"{self._root}/completions"
             payload["prompt"] = request.prompt.text
-            generation = text_generation(await self._transport.post(path, payload), path)
+            generation = text_generation(await self._answer(path, payload), path)
         counted(generation, self._transport.usage)
         if not generation.text.strip() and generation.finish_reason == "stop":
-            raise ServerUnavailable(f"{self._transport.base_url}{path}: empty content")
+            raise ServerUnavailable(f"{path}: empty content")
         return generation
 
     async def next_token_logprobs(
@@ -158,6 +172,11 @@ class OpenAiClient:
         """Close the connections."""
         await self._transport.aclose()
 
+    async def _answer(self, path: str, payload: Mapping[str, JsonValue]) -> JsonValue:
+        reply = await self._transport.post(path, payload)
+        self._same.check(reply, path)
+        return reply
+
     async def _served_models(self) -> list[str]:
         """List the models; where they are tells whether paths begin with `/v1`."""
         problems: list[str] = []
@@ -165,7 +184,7 @@ class OpenAiClient:
             path = f"{root}/models"
             try:
                 cards = parse(ModelCards, await self._transport.get(path), path).data
-            except (QueryRejected, BadReply) as error:
+            except (QueryRejected, BadReply, GarbledReply) as error:
                 problems.append(str(error))
             else:
                 self._root = root

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
+from grace.errors import BadReply, IdentityMismatch, QueryRejected, ServerUnavailable, UsageError
 from grace.inference.client import Generation
 from grace.inference.usage import Usage
 
@@ -251,6 +251,38 @@ def choose_model(asked: str | None, served: Sequence[str], where: str) -> str:
     if len(served) != 1:
         raise UsageError(f"{where}: name the model to use; served: {shown}")
     return served[0]
+
+
+class SameModel:
+    """
+    Holds a server to the model that its first reply names.
+
+    That need not be the name that was asked for: servers have several for a
+    model, and hosted ones name the version behind it.
+
+    Attributes:
+        name: The model that replies name, or "" if none did yet.
+    """
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def check(self, reply: JsonValue, where: str) -> None:
+        """
+        Look at a reply, if it names its model.
+
+        Raises:
+            IdentityMismatch: It is another one than before.
+        """
+        named = reply.get("model") if isinstance(reply, dict) else None
+        if not isinstance(named, str) or named == self.name:
+            return
+        if self.name:
+            raise IdentityMismatch(
+                f"{where}: the answer is of another model than those before",
+                [f"model: {self.name!r} before, {named!r} now"],
+            )
+        self.name = named
 
 
 _C = TypeVar("_C")

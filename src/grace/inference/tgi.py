@@ -122,6 +122,16 @@ class TgiClient:
             },
         )
 
+    async def identify(self) -> ServerIdentity:
+        """Read what the server says of itself again."""
+        info = await self._requests.info()
+        return ServerIdentity(
+            dialect="tgi",
+            version=info.version,
+            model=info.model_id,
+            details={"model_sha": info.model_sha, "server_sha": info.sha},
+        )
+
     async def render(self, prompt: Prompt) -> Rendered:
         """Let the server apply its template, and check that text alone gives the same tokens."""
         if prompt.mode is PromptMode.COMPLETION:

@@ -73,6 +73,10 @@ class ToyClient:
 
     async def connect(self) -> ServerIdentity:
         """Say who this is."""
+        return await self.identify()
+
+    async def identify(self) -> ServerIdentity:
+        """Say who this is."""
         return ServerIdentity(
             dialect="toy",
             version="1",

@@ -9,10 +9,12 @@ message (see `echoes`).
 import asyncio
 import json
 import math
+import os
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,13 +22,15 @@ import aiohttp
 from pydantic import JsonValue
 from yarl import URL
 
-from grace.errors import BadReply, QueryRejected, ServerUnavailable, UsageError
+from grace.errors import BadReply, GarbledReply, QueryRejected, ServerUnavailable, UsageError
 from grace.inference.echoes import Echoes
 from grace.inference.usage import Usage
 
 # 424 is how TGI reports that generating failed: its worker, not the query.
 _TRANSIENT_STATUS = frozenset({408, 409, 424, 425, 429, 500, 502, 503, 504, 529})
 _CONNECT_SECONDS = 10
+# What is fetched is small: who the server is, what it counts.
+_GET_SECONDS = 60.0
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
@@ -48,6 +52,13 @@ class Transport:
         connections: Most connections at a time.
 
         max_reply_bytes: A longer reply is refused.
+
+    Attributes:
+        usage: What requests added up to.
+
+        doubts: How often a query may have reached another server than those
+            before: it opened a connection, or it failed otherwise than by a
+            server that is busy (429). What is fetched does not count.
 
     Raises:
         UsageError: The address is not an http or https URL, or the key cannot
@@ -74,10 +85,14 @@ class Transport:
         # sock_connect, not connect: the latter also counts the wait for a free
         # connection, and would fail queries that merely queue behind long ones.
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
+        self._short_timeout = aiohttp.ClientTimeout(
+            total=min(timeout_seconds, _GET_SECONDS), sock_connect=_CONNECT_SECONDS
+        )
         self._connections = connections
         self._max_reply_bytes = max_reply_bytes
         self._session: aiohttp.ClientSession | None = None
         self.usage = Usage()
+        self.doubts = 0
         # Not trust_env: aiohttp would look for a proxy and a netrc file again for every
         # request, in two threads, and fail where a netrc file names a host that has a key.
         self._proxy, self._proxy_headers = _proxy_for(self.base_url)
@@ -126,7 +141,10 @@ class Transport:
             # Made here: aiohttp's own is made when it is imported, and would not see a
             # SSL_CERT_FILE that was set since.
             trust = ssl.create_default_context() if self.base_url.startswith("https:") else True
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_create_end.append(self._connection_opened)
             self._session = aiohttp.ClientSession(
+                trace_configs=[tracing],
                 timeout=self._timeout,
                 headers=headers,
                 connector=aiohttp.TCPConnector(limit=self._connections, ssl=trust),
@@ -140,56 +158,82 @@ class Transport:
         try:
             # Python's parser would accept NaN and Infinity, which are not JSON.
             parsed: JsonValue = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise BadReply(f"{path}: the reply is not JSON: {self._echoes.shown(body)}") from error
+        except _NotANumber as error:
+            raise BadReply(f"{path}: the reply has {error} for a number") from error
+        except RecursionError as error:
+            raise BadReply(f"{path}: the reply is nested too deeply") from error
+        except ValueError as error:
+            # A page of a proxy, or the first part of a reply: the server would not write it.
+            if method == "POST":
+                self.doubts += 1
+            raise GarbledReply(
+                f"{path}: the reply is not JSON: {self._echoes.shown(body)}"
+            ) from error
         return parsed
+
+    async def _connection_opened(
+        self, _: aiohttp.ClientSession, request: SimpleNamespace, __: object
+    ) -> None:
+        if request.trace_request_ctx == "POST":
+            self.doubts += 1
 
     async def _exchange(
         self, method: str, path: str, payload: Mapping[str, JsonValue] | None
     ) -> bytes:
+        try:
+            return await self._send(method, path, payload)
+        except ServerUnavailable as error:
+            if method == "POST" and not isinstance(error, _Busy):
+                self.doubts += 1
+            raise
+
+    async def _send(self, method: str, path: str, payload: Mapping[str, JsonValue] | None) -> bytes:
         self.usage.requests += 1
-        url = f"{self.base_url}{path}"
+        limit = self._timeout if method == "POST" else self._short_timeout
         data = None if payload is None else _ENCODER.encode(payload).encode()
         if payload is not None:
             self._echoes.sent(payload)
         try:
             async with self._open().request(
                 method,
-                url,
+                f"{self.base_url}{path}",
                 data=data,
                 headers={"Content-Type": "application/json"} if data is not None else None,
                 allow_redirects=False,
                 proxy=self._proxy,
                 proxy_headers=self._proxy_headers,
+                timeout=limit,
+                trace_request_ctx=method,
             ) as reply:
                 body = await self._read(reply)
                 status = reply.status
                 retry_after = reply.headers.get("Retry-After")
         except aiohttp.ConnectionTimeoutError as error:
-            raise ServerUnavailable(f"{url}: no connection within {_CONNECT_SECONDS} s") from error
+            raise ServerUnavailable(f"{path}: no connection within {_CONNECT_SECONDS} s") from error
         except TimeoutError as error:
-            raise ServerUnavailable(f"{url}: no reply within {self._timeout.total:g} s") from error
+            raise ServerUnavailable(f"{path}: no reply within {limit.total:g} s") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise ServerUnavailable(
-                f"{url}: its certificate is not trusted ({_why_not_trusted(error)}), so nothing was "
+                f"{path}: its certificate is not trusted ({_why_not_trusted(error)}), so nothing was "
                 "sent. If you trust its authority, name a file with that authority's certificate: "
                 "SSL_CERT_FILE=PATH"
             ) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise ServerUnavailable(
-                    f"{url}: nothing answers there ({error.os_error.strerror or error.os_error}); "
+                    f"{path}: nothing answers there ({_reason(error)}); "
                     "is the server running, and the address right?"
                 ) from error
             reason = self._echoes.shown(str(error)) or type(error).__name__
-            raise ServerUnavailable(f"{url}: {reason}") from error
+            raise ServerUnavailable(f"{path}: {reason}") from error
+        # Messages end up in tables, which must not depend on where the server was.
         if status in _TRANSIENT_STATUS:
-            raise ServerUnavailable(
+            kind = _Busy if status == 429 else ServerUnavailable
+            raise kind(
                 f"{path}: HTTP {status}: {self._echoes.shown(body)}",
                 _retry_after_seconds(retry_after),
             )
         if status != 200:
-            # Messages end up in tables, which must not depend on where the server was.
             raise QueryRejected(
                 f"{path}: HTTP {status}: {self._refusal(status)}{self._echoes.shown(body)}", status
             )
@@ -257,13 +301,27 @@ def _proxy_for(url: str) -> tuple[URL | None, Mapping[str, str] | None]:
     return proxy.with_user(None), {"Proxy-Authorization": login}
 
 
+class _Busy(ServerUnavailable):
+    """A server that asks for patience is the same one as before."""
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    # asyncio's own text has the address; errors of name services have no number of the system.
+    number = error.os_error.errno or 0
+    return os.strerror(number) if number > 0 else str(error.os_error.strerror or error.os_error)
+
+
+class _NotANumber(ValueError):
+    """NaN or an infinity, which Python's parser would take for JSON."""
+
+
 def _why_not_trusted(error: aiohttp.ClientConnectorCertificateError) -> str:
     reason = error.certificate_error
     return str(getattr(reason, "verify_message", "") or reason)
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+    raise _NotANumber(name)
 
 
 def _retry_after_seconds(value: str | None) -> float | None:

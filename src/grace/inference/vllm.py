@@ -24,7 +24,7 @@ from grace.inference.client import (
 from grace.inference.dating import TemplateDate
 from grace.inference.reply import checked_logprob
 from grace.inference.transport import Transport
-from grace.inference.vllm_probes import find_server, probe
+from grace.inference.vllm_probes import find_again, find_server, probe
 from grace.inference.vllm_requests import VllmRequests
 from grace.studies.prompts import Prompt, PromptMode
 
@@ -67,6 +67,7 @@ class VllmClient:
     ) -> None:
         self._transport = transport
         self._asked_model = model
+        self._model = model or ""
         self._prompts_per_request = prompts_per_request
         self._tokens_per_request = tokens_per_request
         self._template_date = template_date
@@ -90,12 +91,16 @@ class VllmClient:
         self._bos = found.bos
         self._listed_tokens = found.listed_tokens
         self._capabilities = found.capabilities
-        return ServerIdentity(
-            dialect="vllm",
-            version=server.version,
-            model=server.model,
-            details={**server.details, **found.details},
-        )
+        self._model = server.model
+        details = {**server.details, **found.details}
+        if self._requests.answers_as not in {"", server.model}:
+            details["answers_as"] = self._requests.answers_as
+        return ServerIdentity("vllm", server.version, server.model, details)
+
+    async def identify(self) -> ServerIdentity:
+        """Read version and models again."""
+        server = await find_again(self._transport, self._model)
+        return ServerIdentity("vllm", server.version, server.model, server.details)
 
     async def render(self, prompt: Prompt) -> Rendered:
         """Let the server apply its template; decode its tokens and encode them again."""

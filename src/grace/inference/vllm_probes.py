@@ -17,7 +17,7 @@ from grace.errors import BadReply, QueryRejected
 from grace.inference.client import Capabilities, Rendered
 from grace.inference.dating import TemplateDate
 from grace.inference.openai import schema_format
-from grace.inference.reply import ModelCards, Reply, choose_model, parse
+from grace.inference.reply import ModelCard, ModelCards, Reply, choose_model, parse
 from grace.inference.transport import Transport
 from grace.inference.vllm_requests import VllmRequests
 from grace.studies.prompts import Message
@@ -82,17 +82,34 @@ async def find_server(transport: Transport, asked_model: str | None) -> FoundSer
     Raises:
         UsageError: The model is not served, or there are several.
     """
+    cards = await _model_cards(transport)
+    return await _described(
+        transport, cards, choose_model(asked_model, list(cards), transport.base_url)
+    )
+
+
+async def find_again(transport: Transport, model: str) -> FoundServer:
+    """Read the version and the model's card again; another model's, if this one is gone."""
+    cards = await _model_cards(transport)
+    return await _described(transport, cards, model if model in cards else next(iter(cards), ""))
+
+
+async def _model_cards(transport: Transport) -> dict[str, ModelCard]:
     reply = await transport.get("/v1/models")
-    cards = {card.id: card for card in parse(ModelCards, reply, "vLLM /v1/models").data}
-    model = choose_model(asked_model, list(cards), transport.base_url)
+    return {card.id: card for card in parse(ModelCards, reply, "vLLM /v1/models").data}
+
+
+async def _described(
+    transport: Transport, cards: Mapping[str, ModelCard], model: str
+) -> FoundServer:
     try:
         version = parse(_Version, await transport.get("/version"), "vLLM /version").version
     except QueryRejected:
         # A router before several servers may not pass it on.
         version = ""
-    card = cards[model]
-    details: dict[str, JsonValue] = {"max_model_len": card.max_model_len}
-    if card.root and not card.root.startswith(("/", ".", "~")):
+    card = cards.get(model)
+    details: dict[str, JsonValue] = {"max_model_len": card.max_model_len if card else None}
+    if card and card.root and not card.root.startswith(("/", ".", "~")):
         details["root"] = card.root
     return FoundServer(model=model, version=version, details=details)
 

@@ -18,6 +18,7 @@ from grace.inference.client import Generation, GenerationRequest
 from grace.inference.openai import schema_format
 from grace.inference.reply import (
     Reply,
+    SameModel,
     TokenCounts,
     chat_generation,
     check_mass,
@@ -87,6 +88,12 @@ class VllmRequests:
     def __init__(self, transport: Transport, model: str) -> None:
         self._transport = transport
         self._model = model
+        self._same = SameModel()
+
+    @property
+    def answers_as(self) -> str:
+        """The name of the model in the server's replies, which may be another of its names."""
+        return self._same.name
 
     async def chat_tokens(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the tokens of a chat, ready for the assistant's answer."""
@@ -107,10 +114,10 @@ class VllmRequests:
         payload = self._drawn(request)
         if request.prompt.mode is PromptMode.CHAT:
             payload["messages"] = _chat(request.prompt.messages)
-            reply = await self._transport.post(_CHAT, payload)
+            reply = await self._answer(_CHAT, payload)
             return counted(chat_generation(reply, f"vLLM {_CHAT}"), self._transport.usage)
         payload["prompt"] = request.prompt.text
-        reply = await self._transport.post(_COMPLETIONS, payload)
+        reply = await self._answer(_COMPLETIONS, payload)
         return counted(text_generation(reply, f"vLLM {_COMPLETIONS}"), self._transport.usage)
 
     async def continue_tokens(
@@ -122,7 +129,7 @@ class VllmRequests:
         payload["skip_special_tokens"] = not request.control_tokens
         # Without it, vLLM puts a space between special tokens and text of slow tokenizers.
         payload["spaces_between_special_tokens"] = False
-        reply = await self._transport.post(_COMPLETIONS, payload)
+        reply = await self._answer(_COMPLETIONS, payload)
         return counted(text_generation(reply, f"vLLM {_COMPLETIONS}"), self._transport.usage)
 
     def _drawn(self, request: GenerationRequest) -> dict[str, JsonValue]:
@@ -227,6 +234,11 @@ class VllmRequests:
             for choice, token_ids in zip(choices, joined, strict=True)
         ]
 
+    async def _answer(self, path: str, payload: Mapping[str, JsonValue]) -> JsonValue:
+        reply = await self._transport.post(path, payload)
+        self._same.check(reply, f"vLLM {path}")
+        return reply
+
     async def _tokens(self, asked: Mapping[str, JsonValue]) -> tuple[int, ...]:
         reply = await self._transport.post("/tokenize", {"model": self._model, **asked})
         return tuple(parse(_Tokens, reply, "vLLM /tokenize").tokens)
@@ -241,7 +253,7 @@ class VllmRequests:
             **more,
         }
         where = f"vLLM {_COMPLETIONS}"
-        reply = parse(_Completion, await self._transport.post(_COMPLETIONS, payload), where)
+        reply = parse(_Completion, await self._answer(_COMPLETIONS, payload), where)
         generated = reply.usage.completion_tokens if reply.usage else None
         self._transport.usage.add(
             prompts=len(prompts),

@@ -21,7 +21,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from grace.engine.audit import Audit
-from grace.engine.execute import Asker, RetryPolicy
+from grace.engine.execute import Asker, nothing
 from grace.engine.forecast import (
     MOST_QUERIES_TOGETHER,
     Forecast,
@@ -42,6 +42,7 @@ from grace.inference.client import GenerationRequest, Sampling
 from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
 from grace.pipeline.meter import Meter
+from grace.pipeline.patience import patience_of
 from grace.pipeline.stages import Stage
 from grace.runs.scored import ANSWERED
 from grace.runs.tables import row_responses
@@ -321,8 +322,10 @@ async def _asking(
             keys,
             writer,
             cell.hook,
-            RetryPolicy(),
+            patience_of(cell.settings),
             pace,
+            confirm=_confirmation(connection),
+            sign_of_life=_sign_of_life(connection, mode),
             remember=remember,
         )
         counts = asker.counts
@@ -331,12 +334,17 @@ async def _asking(
         expected = forecast(asker, meter.block_size) if forecast is not None else None
         yield asker
         cost = await meter.cost(asker, expected)
-        await asker.close(_sign_of_life(connection, mode))
+        await asker.close()
     cell.hook.stage_finished(name, asker.counts)
     spent = time.monotonic() - started
     cell.seconds[stage] = round(cell.seconds.get(stage, 0.0) + spent, 3)
     if cost.queries:
         cell.costs[name] = cost
+
+
+def _confirmation(connection: Connection) -> Callable[[], Awaitable[object]]:
+    """Return a call that makes sure that the server is still the same one."""
+    return connection.vigil.confirm if connection.vigil is not None else nothing
 
 
 def _sign_of_life(connection: Connection, mode: PromptMode) -> Callable[[], Awaitable[object]]:

@@ -29,6 +29,8 @@ from grace.inference.toy import ToyClient
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
 from grace.keys import FILE_SUFFIX, read_key
+from grace.pipeline.patience import patience_of
+from grace.pipeline.vigil import Vigil
 from grace.serving.embedded import EmbeddedSettings, embedded_server
 from grace.settings import RunSettings
 from grace.studies.prompts import PLAIN, Convention, PromptMode
@@ -88,6 +90,8 @@ class Connection:
         adaptive: Whether fewer may suit the server better.
 
         transport: The way to the server; None for a model in this process.
+
+        vigil: Watches whether it is still the same; None where Grace started it.
     """
 
     client: InferenceClient
@@ -95,6 +99,7 @@ class Connection:
     concurrency: int
     adaptive: bool = False
     transport: Transport | None = None
+    vigil: Vigil | None = None
 
 
 TOY = ModelUse(
@@ -217,8 +222,9 @@ async def connect_model(
         transport, client = await _endpoint_client(spec, settings, address, own=endpoint is None)
         try:
             server = _dated(await client.connect(), spec)
+            vigil = Vigil(server, client.identify, lambda: transport.doubts, patience_of(settings))
             most = settings.concurrency or ENDPOINT_CONCURRENCY
-            yield Connection(client, server, most, adaptive=True, transport=transport)
+            yield Connection(client, server, most, adaptive=True, transport=transport, vigil=vigil)
         finally:
             await client.aclose()
         return
@@ -226,7 +232,7 @@ async def connect_model(
     slots = min(settings.concurrency or EMBEDDED_SLOTS, MAX_EMBEDDED_SLOTS)
     wanted = EmbeddedSettings(slots=slots, threads=settings.threads)
     async with embedded_server(weights.path, spec.key, wanted) as running:
-        transport = Transport(running.url)
+        transport = Transport(running.url, timeout_seconds=settings.request_seconds)
         embedded = LlamaCppClient(transport, running.details, _template_date(spec))
         try:
             server = _dated(await embedded.connect(), spec)
@@ -249,6 +255,7 @@ async def _endpoint_client(
         address,
         api_key=key,
         key_variable=variable,
+        timeout_seconds=settings.request_seconds,
         connections=max(64, settings.concurrency or 0),
     )
     try:

@@ -1,5 +1,5 @@
 """
-Asking a server outside a run's journal, as patiently as a run would.
+How patient a run is with its server, and asking outside its journal just as patiently.
 
 A busy server answers 503 now and then; an examination must not end there.
 """
@@ -11,24 +11,37 @@ import stamina
 
 from grace.engine.execute import RetryPolicy
 from grace.errors import ServerUnavailable
+from grace.settings import RunSettings
 
 _T = TypeVar("_T")
 _Q = TypeVar("_Q")
 
-_POLICY = RetryPolicy()
-_CALLER = stamina.AsyncRetryingCaller(
-    attempts=_POLICY.attempts,
-    timeout=_POLICY.timeout_seconds,
-    wait_initial=_POLICY.wait_seconds,
-    wait_max=_POLICY.wait_max_seconds,
-)
+_USUAL = RetryPolicy()
 
 
-async def patiently(call: Callable[[_Q], Awaitable[_T]], query: _Q) -> _T:
+def patience_of(settings: RunSettings) -> RetryPolicy:
+    """Return how patient a run is."""
+    return RetryPolicy(
+        attempts=settings.attempts,
+        timeout_seconds=settings.patience_seconds,
+        wait_seconds=settings.retry_wait_seconds,
+    )
+
+
+async def patiently(
+    call: Callable[[_Q], Awaitable[_T]], query: _Q, patience: RetryPolicy = _USUAL
+) -> _T:
     """
     Return what *call* makes of a query, asking again while the server is unavailable.
 
     Raises:
         ServerUnavailable: It still is after all attempts.
     """
-    return await _CALLER(ServerUnavailable, call, query)
+    again = stamina.AsyncRetryingCaller(
+        attempts=patience.attempts,
+        timeout=patience.timeout_seconds,
+        wait_initial=patience.wait_seconds,
+        wait_max=patience.wait_max_seconds,
+        wait_jitter=patience.wait_seconds,
+    )
+    return await again(ServerUnavailable, call, query)

@@ -10,6 +10,7 @@ run; what is wrong for some prompts only is left to their rows, with a warning.
 
 from collections.abc import Sequence
 
+from grace.engine.execute import RetryPolicy
 from grace.engine.plan import ScoreQuery
 from grace.engine.score import Scorer, ScoringMethod
 from grace.engine.soundness import Inspected, Inspector
@@ -17,7 +18,7 @@ from grace.errors import ScoringError
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import Connection
 from grace.pipeline.cover import spread
-from grace.pipeline.patience import patiently
+from grace.pipeline.patience import patience_of, patiently
 
 MOST_PROMPTS = 32
 """Prompts of one probe that are tried at most, until one is found that can be scored."""
@@ -42,7 +43,7 @@ async def preflight(cell: Cell, connection: Connection, method: ScoringMethod) -
         study = plan.trials.study
         for probe in study.candidate_probes:
             queries = [query for query in plan.queries if query.probe.name == probe.name]
-            found = await _inspect(inspector, queries)
+            found = await _inspect(inspector, queries, patience_of(cell.settings))
             faulty = [one for one in found if not one.sound]
             where = f"{study.key}, probe {probe.name}"
             if faulty and len(faulty) == len(found):
@@ -79,11 +80,13 @@ def refusal(where: str, faulty: Sequence[Inspected], prompts: int) -> list[str]:
     ]
 
 
-async def _inspect(inspector: Inspector, queries: Sequence[ScoreQuery]) -> list[Inspected]:
+async def _inspect(
+    inspector: Inspector, queries: Sequence[ScoreQuery], patience: RetryPolicy
+) -> list[Inspected]:
     """Inspect the longest prompt and others, until one of the others is sound."""
     found: list[Inspected] = []
     for query in spread(queries, MOST_PROMPTS):
-        found.append(await patiently(inspector.inspect, query))
+        found.append(await patiently(inspector.inspect, query, patience))
         if len(found) > 1 and any(one.sound for one in found):
             break
     return found

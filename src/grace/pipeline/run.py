@@ -6,7 +6,8 @@ models, extractor, folders. A run that was interrupted is found again and
 continued; one that is complete is not asked twice.
 """
 
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +18,7 @@ from grace.catalogue.store import default_store
 from grace.catalogue.weights import ensure_weights
 from grace.engine.events import RunHook, StopFlag
 from grace.engine.score import ScoringMethod
-from grace.errors import IdentityMismatch, ServerUnavailable, UsageError
+from grace.errors import AccessRefused, IdentityMismatch, ServerUnavailable, UsageError
 from grace.extraction.result import Outcome
 from grace.inference.transport import check_url
 from grace.pipeline.asking import Stopped, extract, recheck, respond, score
@@ -276,20 +277,40 @@ async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Sta
     # A finished run is asked again: only now is it known that it may be.
     cell.folder.reopen()
     try:
-        for stage in wanted:
-            await _run_stage(cell, stage, connections, method)
+        with _explained(cell.use.key):
+            for stage in wanted:
+                await _run_stage(cell, stage, connections, method)
     except Stopped:
         return CellOutcome(cell.folder, CellStatus.STOPPED, None)
-    except ServerUnavailable as error:
-        raise ServerUnavailable(
-            f"the server of {cell.use.key} is lost: {error}\neverything finished is kept; when it "
-            "is back, the same command continues"
-        ) from error
     if Stage.VALIDATE not in wanted:
         return CellOutcome(cell.folder, CellStatus.OPEN, None)
     manifest = close(cell, record)
     status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE
     return CellOutcome(cell.folder, status, manifest)
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Say of what a server does in mid-run what it means for the run."""
+    try:
+        yield
+    except ServerUnavailable as error:
+        raise ServerUnavailable(
+            f"the server of {model} is lost: {error}\neverything finished is kept; when it "
+            "is back, the same command continues"
+        ) from error
+    except AccessRefused as error:
+        raise AccessRefused(
+            f"{model}: the server refuses whatever it is asked: {error}\neverything "
+            "finished is kept; when that is mended, the same command continues"
+        ) from error
+    except IdentityMismatch as error:
+        reason = str(error).splitlines()[0]
+        raise IdentityMismatch(
+            f"{model}: {reason}; everything finished before is kept: bring the first one "
+            "back and give the same command, or start another run with --new:",
+            error.differences,
+        ) from error
 
 
 async def _run_stage(

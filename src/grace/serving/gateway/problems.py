@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from grace.errors import (
     BadReply,
+    GarbledReply,
     GraceError,
     IdentityMismatch,
     QueryRejected,
@@ -195,6 +196,8 @@ def refusal_of(error: GraceError) -> Refusal:
                 str(error),
                 remedy="Start the gateway again, and treat its numbers as another model's.",
             )
+        case GarbledReply():
+            return refuse(Kind.BAD_REPLY, str(error))
         case ServerUnavailable(retry_after_seconds=wanted):
             seconds = _SERVER_RETRY_SECONDS if wanted is None else min(wanted, 3600.0)
             # The message holds the server's address, which is not for everybody: it is logged.

@@ -267,7 +267,7 @@ class DistributionService:
             if not self._doubtful:
                 return
             now = await self._client.connect()
-            differences = _differences(self._server, now)
+            differences = self._server.differences_to(now)
             if differences:
                 raise IdentityMismatch(
                     "the model server came back as another one than the gateway began with",
@@ -286,17 +286,4 @@ def _results(
         for label, value, logprob, probability in zip(
             measured.labels, values, measured.logprobs, measured.probabilities, strict=True
         )
-    ]
-
-
-def _differences(before: ServerIdentity, now: ServerIdentity) -> list[str]:
-    # Whoever connected first may know more of the server than it tells: that is not compared.
-    pairs: dict[str, tuple[object, object]] = {
-        "dialect": (before.dialect, now.dialect),
-        "version": (before.version, now.version),
-        "model": (before.model, now.model),
-        **{name: (before.details.get(name), value) for name, value in now.details.items()},
-    }
-    return [
-        f"{name}: {old!r} before, {new!r} now" for name, (old, new) in pairs.items() if old != new
     ]
