@@ -214,6 +214,18 @@ def test_scores_that_are_no_scores_are_corrupt(
         score_all(plan, records)
 
 
+@pytest.mark.parametrize("change", [{"status": "x" * 100_000}, {"x" * 100_000: 1}], ids=["a", "b"])
+def test_a_long_value_of_a_line_is_cut_in_the_message(
+    toy_runs: Runs, change: dict[str, object]
+) -> None:
+    path = next(toy_runs[0].journal.glob("*.jsonl"))
+    line = json.loads(path.read_bytes().splitlines()[0])
+    path.write_text(json.dumps(line | change) + "\n")
+    with pytest.raises(CorruptJournal) as caught:
+        read_journal(toy_runs[0].journal)
+    assert len(str(caught.value)) < 500
+
+
 def test_a_key_that_is_twice_in_a_line_is_corrupt(toy_runs: Runs) -> None:
     path = next(toy_runs[0].journal.glob("*.jsonl"))
     path.write_text(path.read_text().replace('"text":', '"text":"other","text":', 1))

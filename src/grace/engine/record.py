@@ -102,9 +102,9 @@ def decode(line: bytes) -> Record:
         if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
             raise ValueError(f"its {name} is {str(fields[name])[:40]!r}")  # noqa: TRY004
     if unknown := fields.keys() - _FIELDS.keys():
-        raise ValueError(f"it has {min(unknown)!r}, which no record has")
+        raise ValueError(f"it has {min(unknown)[:40]!r}, which no record has")
     if fields["status"] not in {"answered", "failed"}:
-        raise ValueError(f"its status is {fields['status']!r}")
+        raise ValueError(f"its status is {fields['status'][:40]!r}")
     return Record(**fields)
 
 
