@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from fake_server import as_json, replying, serving
 
-from grace.errors import BadReply, QueryRejected, ServerUnavailable
+from grace.errors import BadReply, GarbledReply, QueryRejected, ServerUnavailable
 from grace.inference.echoes import Echoes
 from grace.inference.transport import Transport
 
@@ -92,7 +92,7 @@ async def test_a_prompt_that_was_sent_as_text_before_is_not_shown_when_it_comes_
 async def test_a_reply_that_is_no_json_is_shown_without_the_prompt_in_it() -> None:
     async with serving(echoing(200, lambda body, _: f"<html>{body}</html>")) as url:
         transport = Transport(url)
-        with pytest.raises(BadReply) as caught:
+        with pytest.raises(GarbledReply) as caught:
             await transport.post("/v1/completions", {"prompt": STORY})
         await transport.aclose()
     assert "Canary" not in str(caught.value)
