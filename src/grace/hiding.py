@@ -39,12 +39,22 @@ def letters(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
 
 
+def printable(text: str) -> str:
+    r"""
+    Return a text with marks for what cannot be printed: nobody else moves a terminal's cursor.
+
+    >>> printable("red: \x1b[31m")
+    'red: \ufffd[31m'
+    """
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 def unescaped(text: str) -> str:
     r"""
     Return a text without escapes of JSON, Python, URLs and HTML.
 
-    >>> unescaped(r"caf\u00e9%21\n&lt;")
-    'café! <'
+    >>> unescaped(r"\u00e9t\u00e9%21\n&lt;")
+    'été! <'
     """
     for _ in range(_TIMES_ESCAPED):
         plain = _ESCAPED.sub(_plain, text)

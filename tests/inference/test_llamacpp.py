@@ -291,6 +291,24 @@ async def test_the_distribution_over_all_tokens_is_one() -> None:
     assert math.fsum(map(math.exp, values.values())) == pytest.approx(1)
 
 
+async def test_a_template_that_is_no_text_for_a_file_is_hashed_all_the_same() -> None:
+    server = FakeLlamaCpp(template="half of a pair: \ud800")
+    async with serving(server.app()) as url:
+        client = LlamaCppClient(Transport(url))
+        identity = await client.connect()
+        await client.aclose()
+    assert len(str(identity.details["chat_template_sha256"])) == 64
+
+
+@pytest.mark.parametrize("slots", [-1, 10**14])
+async def test_a_number_of_slots_that_no_server_has_is_refused(slots: int) -> None:
+    async with serving(FakeLlamaCpp(slots=slots).app()) as url:
+        client = LlamaCppClient(Transport(url))
+        with pytest.raises(BadReply, match="total_slots"):
+            await client.connect()
+        await client.aclose()
+
+
 async def test_a_server_that_still_loads_its_model_is_not_ready() -> None:
     async with serving(FakeLlamaCpp(healthy=False).app()) as url:
         transport = Transport(url)

@@ -19,3 +19,10 @@ def test_long_names_of_models_are_cut() -> None:
     with pytest.raises(UsageError) as caught:
         choose_model("tiny", [LONG] * 30, "server")
     assert len(str(caught.value)) < 4_000
+
+
+@pytest.mark.parametrize("asked", ["tiny", None])
+def test_names_of_models_cannot_move_the_cursor(asked: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_model(asked, ["\x1b[31mred", "\0"], "server")
+    assert str(caught.value).isprintable()

@@ -239,3 +239,14 @@ def test_a_number_beyond_all_floats_is_corrupt(toy_runs: Runs, number: str) -> N
     path.write_text(path.read_text().replace('"logprobs":[', f'"logprobs":[{number},'))
     with pytest.raises(CorruptJournal, match="is too large"):
         read_journal(toy_runs[1].journal)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e300])
+def test_a_number_that_no_score_is_leaves_its_row_empty(toy_runs: Runs, number: float) -> None:
+    folder = toy_runs[1]
+    change_values(folder, lambda value: value["forms"][0].update(logprobs=[number]))
+    records = read_journal(folder.journal).records
+    plan = plan_scores(reopen(folder, folder.read_record()).inputs[0])
+    failed = [one for one in score_all(plan, records).values() if one.distribution is None]
+    assert failed
+    assert all(len(one.error) < 200 for one in failed)

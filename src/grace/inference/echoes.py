@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from grace.hiding import letters, without
+from grace.hiding import letters, printable, without
 from grace.keys import KeyFinder, hide_keys
 
 SHORTEST_RUN = 12
@@ -67,8 +67,7 @@ class Echoes:
         text = text[:_LOOKED_AT]
         text = without(text, self._remembered(), "[prompt]", SHORTEST_RUN)
         text = _TOKEN_IDS.sub("[tokens]", text)
-        # A message is printed: a server must not move the cursor of a terminal.
-        text = "".join(char if char.isprintable() else "\ufffd" for char in text)
+        text = printable(text)
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
     def _remember(self, text: str) -> None:

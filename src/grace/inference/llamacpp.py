@@ -58,9 +58,13 @@ class _DefaultSettings(Reply):
     n_ctx: int = 0
 
 
+# A number beyond is no number of slots, and would be allocated.
+_MOST_SLOTS = 1 << 16
+
+
 class _Props(Reply):
     default_generation_settings: _DefaultSettings
-    total_slots: int
+    total_slots: int = Field(ge=0, le=_MOST_SLOTS)
     chat_template: str = ""
     bos_token: str = ""
     model_ftype: str = ""
@@ -168,7 +172,9 @@ class LlamaCppClient:
             details={
                 "quantisation": props.model_ftype,
                 "context_length": props.default_generation_settings.n_ctx,
-                "chat_template_sha256": hashlib.sha256(props.chat_template.encode()).hexdigest(),
+                "chat_template_sha256": hashlib.sha256(
+                    props.chat_template.encode("utf-8", "surrogatepass")
+                ).hexdigest(),
             },
         )
 

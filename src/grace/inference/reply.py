@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from grace.errors import BadReply, IdentityMismatch, QueryRejected, ServerUnavailable, UsageError
+from grace.hiding import printable
 from grace.inference.client import Generation
 from grace.inference.usage import Usage
 
@@ -243,7 +244,8 @@ def choose_model(asked: str | None, served: Sequence[str], where: str) -> str:
     """
     if asked in served:
         return str(asked)
-    shown = ", ".join(name[:_SHOWN_NAME] for name in served[:_SHOWN_NAMES]) or "none"
+    names = (printable(name[:_SHOWN_NAME]) for name in served[:_SHOWN_NAMES])
+    shown = ", ".join(names) or "none"
     if len(served) > _SHOWN_NAMES:
         shown += f" and {len(served) - _SHOWN_NAMES} more"
     if asked is not None:

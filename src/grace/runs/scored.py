@@ -185,7 +185,7 @@ def _number(record: Record, value: JsonValue) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise corrupt(record, f"a number is {str(value)[:40]!r}")
     if not abs(value) <= _LARGEST:
-        raise ScoringError(f"{value:.6g} is not a log-probability")
+        raise ScoringError(f"{str(value)[:40]} is not a log-probability")
     return float(value)
 
 
