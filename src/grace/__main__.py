@@ -1,5 +1,22 @@
-"""`python -m grace` is `grace`."""
+"""
+The command's first lines: `grace`, or `python -m grace`.
 
-from grace.cli.main import main
+Importing takes a moment. Whoever presses Ctrl-C in it gets a quiet end as well.
+"""
 
-main()
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        from grace.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,7 @@
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -86,3 +88,28 @@ def test_what_the_work_raises_is_passed_on() -> None:
 
     with pytest.raises(RunInterrupted, match="as told"):
         run_until_stopped(fail, StopFlag(), 15)
+
+
+def test_ctrl_c_while_grace_is_imported_ends_quietly() -> None:
+    # A module that takes its time stands for a slow disk.
+    program = (
+        "import signal, sys, time\n"
+        # Where the tests run in the background, SIGINT is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'grace.cli.main':\n"
+        "            print('importing', flush=True)\n"
+        "            time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from grace.__main__ import main\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+    assert (process.returncode, complaint) == (130, "")

@@ -135,26 +135,37 @@ def test_reasons_are_counted_without_their_numbers_and_bounded(stopped: RunFolde
     assert all(len(one.text) <= 160 for one in found.reasons)
 
 
-def test_the_pace_leaves_out_the_pauses_between_processes(stopped: RunFolder) -> None:
+@pytest.mark.parametrize(
+    ("moments", "per_minute"),
+    [
+        (["10:00:00", "10:00:10", "10:00:20", "12:00:00", "12:00:10"], 6),
+        # A pause of two minutes is short beside the run, and long beside an answer.
+        (["10:00:00.0", "10:00:00.1", "10:00:00.2", "10:02:00.0", "10:02:00.1"], 600),
+        # A slow model is slow: nothing of this is a pause.
+        (["10:00:00", "10:01:00", "10:02:00", "10:03:00"], 1),
+    ],
+)
+def test_the_pace_leaves_out_the_pauses_between_processes(
+    stopped: RunFolder, moments: list[str], per_minute: float
+) -> None:
     (path, *others) = stopped.journal.iterdir()
     for other in others:
         other.unlink()
     record = decode(path.read_bytes().splitlines(keepends=True)[0])
     fields = {name: getattr(record, name) for name in record.__slots__}
-    moments = ["10:00:00", "10:00:10", "10:00:20", "12:00:00", "12:00:10"]
     path.write_bytes(
         b"".join(
             encode(
                 type(record)(
-                    **{**fields, "key": f"k{moment}", "finished": f"2026-01-31T{moment}.000+00:00"}
+                    **{**fields, "key": f"k{moment}", "finished": f"2026-01-31T{moment}+00:00"}
                 )
             )
             for moment in moments
         )
     )
     pace = standing(stopped).pace
-    assert pace.per_minute == pytest.approx(6)
-    assert pace.last == datetime(2026, 1, 31, 12, 0, 10, tzinfo=UTC)
+    assert pace.per_minute == pytest.approx(per_minute)
+    assert pace.last == datetime.fromisoformat(f"2026-01-31T{moments[-1]}+00:00")
 
 
 def test_one_unusable_run_does_not_hide_the_others(

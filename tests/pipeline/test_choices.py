@@ -27,7 +27,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dry_run_takes_the_toy_whatever_is_asked_for() -> None:
-    assert models_of(settings(dry_run=True, model=("no-such-model",)), CATALOGUE) == (TOY,)
+    assert models_of(settings(dry_run=True, model=("gemma-2-9b",)), CATALOGUE) == (TOY,)
+
+
+def test_a_dry_run_finds_a_name_that_is_wrong() -> None:
+    with pytest.raises(CatalogueError, match="no-such-model"):
+        models_of(settings(dry_run=True, model=("no-such-model",)), CATALOGUE)
 
 
 @pytest.mark.parametrize(

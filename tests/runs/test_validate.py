@@ -10,6 +10,7 @@ from grace.errors import RunFolderError
 from grace.pipeline.reopen import reopen
 from grace.runs.csvfile import Table, csv_bytes, read_table, write_bytes
 from grace.runs.folder import RunFolder
+from grace.runs.manifest import read_manifest
 from grace.runs.validate import validate_manifest, validate_tables
 
 Runs = tuple[RunFolder, RunFolder]
@@ -393,3 +394,13 @@ def test_the_command_names_all_faults_of_all_runs_and_exits_with_1(
     assert "Prior_A is '4'" in shown
     assert "prob_was is 0.123" in shown
     assert "was changed after the run" in shown
+
+
+def test_a_journal_that_was_changed_is_found(toy_runs: tuple[RunFolder, RunFolder]) -> None:
+    journal = next(toy_runs[0].journal.glob("*.jsonl"))
+    assert f"journal/{journal.name}" in read_manifest(toy_runs[0]).files
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:-1], b"garbage\n"]))
+    (fault,) = validate_manifest(toy_runs[0])
+    assert str(journal) in fault
+    assert "was changed after the run" in fault

@@ -105,7 +105,9 @@ def print_manifest(folder: RunFolder, manifest: RunManifest, *, files: bool = Tr
         if report.recheck is not None:
             out.print(_recheck_text(study, report.recheck), markup=False)
     print_notes(manifest)
-    for name in manifest.files if files else ():
+    # The journal is not for reading.
+    shown = [name for name in manifest.files if not name.startswith("journal/")]
+    for name in shown if files else ():
         out.print(f"  {folder.path / name}", markup=False)
 
 

@@ -8,11 +8,12 @@ import typer
 
 from grace.cli.outcome import print_agreement, print_summary
 from grace.cli.screen import err, out, print_formula_note, visible
-from grace.cli.standing import print_standings
+from grace.cli.standing import print_standings, print_unbegun
 from grace.errors import RunFolderError, UsageError
 from grace.pipeline.agreeing import other_experiment, write_agreements
 from grace.pipeline.reopen import reopen
 from grace.pipeline.standing import RunState, standing
+from grace.pipeline.unbegun import unbegun_cells
 from grace.pipeline.writing import rewrite_summaries
 from grace.runs.csvfile import read_table
 from grace.runs.folder import RunFolder, RunRecord, find_runs
@@ -33,20 +34,24 @@ def status(path: RunPath) -> None:
     """Show how runs stand: what is done, failed and left, why, and what to type next."""
     found = []
     unusable = []
+    missing: dict[Path, RunFolder] = {}
     for folder in find_runs(path):
         try:
             found.append(standing(folder))
+            for cell in unbegun_cells(folder, folder.read_record()):
+                missing.setdefault(cell.path, folder)
         except (RunFolderError, UsageError) as error:
             # The other runs are shown all the same.
             unusable.append(str(error))
     if found:
         print_standings(found)
+    print_unbegun(missing)
     for problem in unusable:
         err.print("error:", style="bold red", end=" ")
         err.print(problem, markup=False)
     if unusable:
         raise typer.Exit(EXIT_FAILED)
-    complete = all(one.state is RunState.COMPLETE for one in found)
+    complete = not missing and all(one.state is RunState.COMPLETE for one in found)
     raise typer.Exit(0 if complete else EXIT_INCOMPLETE)
 
 

@@ -27,6 +27,7 @@ from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
 from grace.pipeline.run import CellStatus, prepare
 from grace.pipeline.stages import Stage
+from grace.pipeline.unbegun import continued
 from grace.runs.folder import RunFolder, RunRecord, find_runs, is_timestamp
 from grace.runs.manifest import read_manifest
 from grace.settings import FLAGS, RunSettings, make_settings
@@ -139,6 +140,7 @@ def resume(
     """
     Continue an unfinished run from its folder alone.
 
+    What its command had not begun yet, such as the other experiment, follows.
     Give what is elsewhere now: inputs, a server. The run's identity stays.
     """
     run_folder = _one_run(folder.resolve())
@@ -158,8 +160,7 @@ def resume(
     settings = make_settings(
         {
             **request.model_dump(),
-            "experiment": (run_folder.experiment,),
-            "model": request.model if request.dry_run else (run_folder.model,),
+            **continued(run_folder, record),
             "input": inputs,
             "out": run_folder.path.parents[2],
             "timestamp": run_folder.timestamp,

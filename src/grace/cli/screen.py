@@ -19,6 +19,7 @@ from rich.progress import (
 
 from grace.engine.events import StageCounts
 from grace.engine.journal import Record
+from grace.pipeline.inputs import counted
 from grace.studies.document import shown
 from grace.studies.spreadsheet import FormulaCells
 
@@ -122,7 +123,7 @@ class ScreenHook:
         elif done:
             err.print(f"{name}: {done} of {planned} queries were finished before", markup=False)
         else:
-            err.print(f"{name}: {planned} queries", markup=False)
+            err.print(f"{name}: {counted(planned, 'query', 'queries')}", markup=False)
 
     def query_finished(self, name: str, record: Record) -> None:
         """Advance the bar, or print a line now and then."""

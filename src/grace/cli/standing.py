@@ -1,14 +1,16 @@
 """`grace status` on the screen: all runs in a table, and the unfinished ones in detail."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
 from grace.cli.outcome import print_manifest, print_notes
 from grace.cli.screen import duration, err, out
-from grace.pipeline.standing import Line, Pace, RunState, Standing
+from grace.pipeline.standing import Line, Pace, RunState, Standing, resume_command
+from grace.runs.folder import RunFolder
 
 MOST_DETAILS = 6
 MOST_RUNS = 40
@@ -47,6 +49,27 @@ def print_standings(found: Sequence[Standing], now: datetime | None = None) -> N
             "grace status FOLDER shows one",
             markup=False,
         )
+
+
+def print_unbegun(missing: Mapping[Path, RunFolder]) -> None:
+    """
+    Print which cells were asked for and not begun.
+
+    Args:
+        missing: For each such cell's folder, a run of the same command.
+    """
+    for path, run in list(missing.items())[:MOST_RUNS]:
+        cell = RunFolder(path)
+        out.print()
+        out.print(str(path), style="bold", markup=False, end="  ")
+        out.print("not begun", style="yellow")
+        out.print(
+            f"{cell.experiment} of {cell.model} was asked for together with {run.experiment} of "
+            f"{run.model}, and follows it",
+            markup=False,
+        )
+        out.print("next:", style="bold", end=" ")
+        out.print(resume_command(run), markup=False)
 
 
 def _overview(found: Sequence[Standing]) -> Table:

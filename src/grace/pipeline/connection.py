@@ -166,6 +166,10 @@ def models_of(
         UsageError: A model is given twice, or needs a server that is not given.
     """
     if settings.dry_run:
+        # A name that is wrong would be found out only when it matters.
+        for key in settings.model:
+            if key != TOY.key:
+                catalogue.get(key)
         return (TOY,)
     if len(set(settings.model)) != len(settings.model):
         raise UsageError(f"a model is given twice: {', '.join(settings.model)}")

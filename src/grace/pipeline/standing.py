@@ -3,6 +3,7 @@
 import itertools
 import re
 import shlex
+import statistics
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +25,12 @@ from grace.studies.trials import TrialSet
 
 MOST_REASONS = 3
 _LONGEST_REASON = 160
-# The pace is that of the last answers, without the pauses between two processes.
+# The pace is that of the last answers, without the pauses between two processes: those are many
+# times longer than what usually passes from one answer to the next.
 _PACED = 500
+_SHORTEST_PAUSE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 300.0
+_TIMES_USUAL = 20.0
 
 
 class RunState(StrEnum):
@@ -186,15 +190,20 @@ def standing(folder: RunFolder) -> Standing:
         other_reasons=ended.other_reasons,
         holder=holder,
         pace=ended.pace,
-        command="" if holder is not None else f"grace resume {shlex.quote(str(folder.path))}",
+        command="" if holder is not None else resume_command(folder),
         manifest=None,
         notes=reopened.notes,
     )
 
 
+def resume_command(folder: RunFolder) -> str:
+    """Return what continues a run, and begins what its command had not begun yet."""
+    return f"grace resume {shlex.quote(str(folder.path))}"
+
+
 def retry_command(folder: RunFolder) -> str:
     """Return what asks the failed queries of a run again."""
-    return f"grace resume {shlex.quote(str(folder.path))} --retry-failed"
+    return f"{resume_command(folder)} --retry-failed"
 
 
 def _closed_lines(folder: RunFolder, manifest: RunManifest) -> Iterator[Line]:
@@ -303,7 +312,9 @@ def _pace(moments: Sequence[float]) -> Pace:
     if not last:
         return Pace(None, None)
     gaps = [later - earlier for earlier, later in itertools.pairwise(last)]
-    worked = [gap for gap in gaps if gap <= _LONGEST_PAUSE_SECONDS]
+    usual = statistics.median(gaps) if gaps else 0.0
+    longest = max(_SHORTEST_PAUSE_SECONDS, min(_LONGEST_PAUSE_SECONDS, _TIMES_USUAL * usual))
+    worked = [gap for gap in gaps if gap <= longest]
     seconds = sum(worked)
     per_minute = 60 * len(worked) / seconds if seconds > 0 else None
     return Pace(per_minute, datetime.fromtimestamp(last[-1], UTC))

@@ -113,19 +113,23 @@ class RunFolder:
 
     def published(self) -> list[str]:
         """
-        Return the names of tables and logs, in order, and then those of the audit copy.
+        Return the names of tables and logs, in order, then those of audit copy and journal.
 
         Raises:
             RunFolderError: The folder cannot be read.
         """
         try:
             names = sorted(path.name for path in self.path.iterdir())
-            audited = sorted(path.name for path in self.audit.glob("*.jsonl"))
+            inner = [
+                f"{folder.name}/{name}"
+                for folder in (self.audit, self.journal)
+                for name in sorted(path.name for path in folder.glob("*.jsonl"))
+            ]
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be read: {error.strerror}") from error
         return [
             *(name for name in names if name.endswith(_PUBLISHED) and not name.startswith(".")),
-            *(f"{self.audit.name}/{name}" for name in audited),
+            *inner,
         ]
 
     def make(self) -> None:

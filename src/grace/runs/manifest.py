@@ -22,7 +22,9 @@ from grace.runs.identity import ExtractorIdentity, RunIdentity
 
 # Both become paths: a file name that is none must not be looked for.
 _StudyKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
-_FileName = Annotated[str, StringConstraints(pattern=r"^(audit/)?[A-Za-z0-9][\w.-]{0,200}$")]
+_FileName = Annotated[
+    str, StringConstraints(pattern=r"^((audit|journal)/)?[A-Za-z0-9][\w.-]{0,200}$")
+]
 
 _RECORDED_PACKAGES = ("grace", "aiohttp", "numpy", "pandas", "pydantic", "scipy", "xllamacpp")
 
@@ -218,7 +220,7 @@ class RunManifest(BaseModel):
 
         versions: Python, platform and packages.
 
-        files: Tables and logs, by name.
+        files: Tables, logs, audit copy and journal, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
