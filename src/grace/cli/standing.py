@@ -8,9 +8,10 @@ from rich import box
 from rich.table import Table
 
 from grace.cli.outcome import print_manifest, print_notes
-from grace.cli.screen import duration, err, out
+from grace.cli.screen import duration, err, out, visible
 from grace.pipeline.standing import Line, Pace, RunState, Standing, resume_command
 from grace.runs.folder import RunFolder
+from grace.runs.stop import StopNote
 
 MOST_DETAILS = 6
 MOST_RUNS = 40
@@ -110,6 +111,7 @@ def _print_one(one: Standing, now: datetime) -> None:
         out.print(f"{one.holder} is working on it", style="cyan", markup=False)
     elif one.state is RunState.UNFINISHED:
         out.print("nobody is working on it", markup=False)
+        _print_stop(one.stop, now)
     total = one.total()
     if one.manifest is None:
         out.print(_pace_text(one.pace, one.left, now), markup=False)
@@ -120,6 +122,17 @@ def _print_one(one: Standing, now: datetime) -> None:
         out.print(one.command, markup=False)
     if one.state is RunState.UNFINISHED and total.failed:
         out.print("      (with --retry-failed, what failed is asked again as well)", style="dim")
+
+
+def _print_stop(stop: StopNote | None, now: datetime) -> None:
+    if stop is None:
+        return
+    ago = duration(max(0.0, (now - stop.moment).total_seconds()))
+    first, *rest = visible(stop.reason).splitlines() or [""]
+    out.print(f"an error stopped it {ago} ago:", style="red", end=" ")
+    out.print(first, markup=False)
+    for line in rest:
+        out.print(f"  {line}", markup=False)
 
 
 def _details(lines: Sequence[Line]) -> Table:

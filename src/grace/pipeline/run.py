@@ -38,6 +38,7 @@ from grace.pipeline.writing import (
 from grace.runs.folder import RunFolder, check_timestamp, runs_of_cell, timestamp_after
 from grace.runs.identity import identity_differences
 from grace.runs.manifest import RunManifest, read_manifest
+from grace.runs.stop import stop_noted
 from grace.settings import RunSettings
 
 _ASKING = frozenset({Stage.RESPOND, Stage.SCORE, Stage.RECHECK})
@@ -276,15 +277,16 @@ async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Sta
             )
     # A finished run is asked again: only now is it known that it may be.
     cell.folder.reopen()
-    try:
-        with _explained(cell.use.key):
-            for stage in wanted:
-                await _run_stage(cell, stage, connections, method)
-    except Stopped:
-        return CellOutcome(cell.folder, CellStatus.STOPPED, None)
-    if Stage.VALIDATE not in wanted:
-        return CellOutcome(cell.folder, CellStatus.OPEN, None)
-    manifest = close(cell, record)
+    with stop_noted(cell.folder):
+        try:
+            with _explained(cell.use.key):
+                for stage in wanted:
+                    await _run_stage(cell, stage, connections, method)
+        except Stopped:
+            return CellOutcome(cell.folder, CellStatus.STOPPED, None)
+        if Stage.VALIDATE not in wanted:
+            return CellOutcome(cell.folder, CellStatus.OPEN, None)
+        manifest = close(cell, record)
     status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE
     return CellOutcome(cell.folder, status, manifest)
 

@@ -21,6 +21,7 @@ from grace.pipeline.stages import Stage
 from grace.runs.folder import RunFolder, RunRecord
 from grace.runs.holder import Holder, lock_holder
 from grace.runs.manifest import QueryCounts, RunManifest, read_manifest
+from grace.runs.stop import StopNote, read_stop
 from grace.studies.trials import TrialSet
 
 MOST_REASONS = 3
@@ -119,6 +120,8 @@ class Standing:
         manifest: Present if the run is closed.
 
         notes: What could not be found out.
+
+        stop: Which error stopped it; None if none did, or if it goes on.
     """
 
     folder: RunFolder
@@ -131,6 +134,7 @@ class Standing:
     command: str
     manifest: RunManifest | None
     notes: tuple[str, ...] = ()
+    stop: StopNote | None = None
 
     def total(self) -> QueryCounts:
         """Return the counts of all lines together, as far as they are known."""
@@ -193,6 +197,7 @@ def standing(folder: RunFolder) -> Standing:
         command="" if holder is not None else resume_command(folder),
         manifest=None,
         notes=reopened.notes,
+        stop=None if holder is not None else read_stop(folder),
     )
 
 
