@@ -25,9 +25,11 @@ def unbegun_cells(folder: RunFolder, record: RunRecord) -> tuple[RunFolder, ...]
     out = folder.path.resolve().parents[2]
     if out != request.out.resolve():
         return ()
+    # As the path was given, where it is long enough.
+    shown = folder.path.parents[2] if len(folder.path.parents) > 2 else out
     models = (TOY.key,) if request.dry_run else request.model
     cells = (
-        RunFolder(out / experiment / model / folder.timestamp)
+        RunFolder(shown / experiment / model / folder.timestamp)
         for model in models
         for experiment in request.experiment
     )
