@@ -31,6 +31,15 @@ def test_status_names_what_was_never_begun(
     assert f"grace resume {halved.path}" in shown
 
 
+def test_a_run_is_named_whole_from_inside_its_folder(
+    halved: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(halved.path.parent)
+    capsys.readouterr()
+    assert invoke(["status", halved.timestamp]) == 3
+    assert "exp2 of toy was asked for together with exp1 of toy" in capsys.readouterr().out
+
+
 def test_what_was_never_begun_follows_on_resume(halved: RunFolder) -> None:
     assert invoke(["resume", str(halved.path)]) == 0
     assert all(folder.closed for folder in find_runs(halved.path.parents[2]))

@@ -309,13 +309,18 @@ def find_runs(path: Path) -> list[RunFolder]:
         RunFolderError: There are none.
     """
     if RunFolder(path).begun:
-        return [RunFolder(path)]
-    found = [RunFolder(record.parent) for record in sorted(path.glob("*/*/*/run.json"))]
-    found += [RunFolder(record.parent) for record in sorted(path.glob("*/*/run.json"))]
-    found += [RunFolder(record.parent) for record in sorted(path.glob("*/run.json"))]
+        return [_named(path)]
+    found = [_named(record.parent) for record in sorted(path.glob("*/*/*/run.json"))]
+    found += [_named(record.parent) for record in sorted(path.glob("*/*/run.json"))]
+    found += [_named(record.parent) for record in sorted(path.glob("*/run.json"))]
     if not found:
         raise RunFolderError(
             f"{path}: holds no run; expected a folder that was given as --out, or a run folder "
             "OUT/EXPERIMENT/MODEL/TIMESTAMP"
         )
     return found
+
+
+def _named(path: Path) -> RunFolder:
+    """Return the run of a folder by a path that has its model and experiment in it."""
+    return RunFolder(path if len(path.parents) > 2 else path.resolve())
