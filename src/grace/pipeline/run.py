@@ -337,6 +337,8 @@ async def _run_stage(
                 await recheck(cell, await connections.model(cell.use), method)
         case Stage.SUMMARISE:
             write_summaries(cell.folder, cell.inputs)
+        case Stage.SMOKE | Stage.TABULATE:
+            pass
         case Stage.VALIDATE:
             # Closing the run validates: see `close`.
             pass

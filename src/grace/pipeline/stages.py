@@ -15,20 +15,24 @@ from grace.settings import Experiment
 class Stage(StrEnum):
     """One step of a cell."""
 
+    SMOKE = "smoke"
     RESPOND = "respond"
     EXTRACT = "extract"
     SCORE = "score"
     RECHECK = "recheck"
+    TABULATE = "tabulate"
     SUMMARISE = "summarise"
     VALIDATE = "validate"
 
 
 NEEDS: Mapping[Stage, tuple[Stage, ...]] = MappingProxyType(
     {
+        Stage.SMOKE: (),
         Stage.RESPOND: (),
         Stage.EXTRACT: (Stage.RESPOND,),
         Stage.SCORE: (),
         Stage.RECHECK: (Stage.SCORE,),
+        Stage.TABULATE: (Stage.EXTRACT, Stage.SCORE),
         Stage.SUMMARISE: (Stage.EXTRACT, Stage.SCORE),
         Stage.VALIDATE: (Stage.SUMMARISE, Stage.RECHECK),
     }

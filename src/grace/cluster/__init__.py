@@ -1,0 +1,1 @@
+"""Kubernetes: profiles, workloads, manifests, policies, capacity, and the Jobs executor."""
