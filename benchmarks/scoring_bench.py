@@ -35,7 +35,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 SMALL, FULL = 4, 24
 STATES = ("state0", "state1", "state2", "state3")
 CONCURRENCY = 16
-
+STUDIES = ("study1", "study2")
 TOOLS = ("grace", "lm-eval", "echo", "transformers")
 
 
@@ -59,7 +59,12 @@ class Server:
 
 
 def bench_scoring(
-    report: Report, server: Server, data: Path, prompts: int, lap: Callable[[str], None]
+    report: Report,
+    server: Server,
+    data: Path,
+    prompts: int,
+    lap: Callable[[str], None],
+    studies: Sequence[str] = STUDIES,
 ) -> None:
     """
     Score some prompts of each study with every tool.
@@ -75,6 +80,8 @@ def bench_scoring(
 
         lap: Is told what was done.
 
+        studies: Which of them.
+
     Raises:
         BenchmarkError: There is no vLLM, or a tool's numbers are wrong where they
             should not be.
@@ -85,6 +92,8 @@ def bench_scoring(
         url = server.url or stack.enter_context(_started(server, folder, place / "vllm.log"))
         lap("has a vLLM server")
         for workload in _workloads(data):
+            if workload.study not in studies:
+                continue
             bench = _Bench(report, url, MODEL_KEY, folder, server.threads, place, lap)
             bench.measure(workload, prompts)
     report.notes.append(
