@@ -25,7 +25,7 @@ from benchmarks.processes import run_tool
 from benchmarks.report import BenchmarkError, Report
 from benchmarks.scoring_report import BLOCK, Measured, add_agreement, add_costs, add_targets
 from benchmarks.tasks import Job, Task
-from benchmarks.vllm_metrics import REQUESTS, TOKENS, metrics_of
+from benchmarks.vllm_metrics import REQUESTS, computed, metrics_of
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
 from real_vllm.model_folder import model_folder
@@ -98,8 +98,9 @@ def bench_scoring(
             bench.measure(workload, prompts)
     report.notes.append(
         f"vLLM on the CPU in fp32, {server.threads} thread(s), blocks of {BLOCK} tokens; the "
-        "transformers loop has as many threads.\nTokens are prompt tokens that the server computed: those of "
-        "its metric vllm:prompt_tokens_by_source with the source local_compute."
+        "transformers loop has as many threads.\nTokens are those that the server computed: prompt tokens of "
+        "its metric vllm:prompt_tokens_by_source with the source local_compute, and each token that "
+        "was drawn behind the first."
     )
 
 
@@ -182,7 +183,7 @@ class _Bench:
         asked = metrics_of(self.url)
         asked.subtract(before)
         self.lap(f"{workload.title}: {tool}")
-        tokens = asked[TOKENS]
+        tokens = computed(asked)
         if tool == "transformers":
             tokens = sum(
                 len(task.prompt) + len(form.token_ids) for task in tasks for form in task.forms
@@ -201,4 +202,4 @@ class _Bench:
         asyncio.run(connect())
         asked = metrics_of(self.url)
         asked.subtract(before)
-        return asked[TOKENS]
+        return computed(asked)
