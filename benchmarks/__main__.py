@@ -42,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--prompts", type=int, metavar="N", help="distinct prompts of a workload (scoring)"
     )
+    parser.add_argument(
+        "--study",
+        action="append",
+        choices=scoring_bench.STUDIES,
+        help="only this study (scoring); both unless given",
+    )
     options = parser.parse_args(arguments)
     parts = options.part or ["client", "scoring"]
     console = Console(width=132, highlight=False)
@@ -62,7 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     scoring_bench.SMALL if options.small else scoring_bench.FULL
                 )
                 server = scoring_bench.Server(options.vllm_python, options.endpoint)
-                scoring_bench.bench_scoring(report, server, options.data, prompts, lap)
+                scoring_bench.bench_scoring(
+                    report,
+                    server,
+                    options.data,
+                    prompts,
+                    lap,
+                    studies=options.study or scoring_bench.STUDIES,
+                )
         except GraceError as error:
             # What was measured before is shown all the same.
             console.print(f"error: {error}", style="red", markup=False)

@@ -25,7 +25,7 @@ from benchmarks.processes import run_tool
 from benchmarks.report import BenchmarkError, Report
 from benchmarks.scoring_report import BLOCK, Measured, add_agreement, add_costs, add_targets
 from benchmarks.tasks import Job, Task
-from benchmarks.vllm_metrics import REQUESTS, TOKENS, metrics_of
+from benchmarks.vllm_metrics import REQUESTS, computed, metrics_of
 from grace.inference.transport import Transport
 from grace.inference.vllm import VllmClient
 from real_vllm.model_folder import model_folder
@@ -35,7 +35,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 SMALL, FULL = 4, 24
 STATES = ("state0", "state1", "state2", "state3")
 CONCURRENCY = 16
-
+STUDIES = ("study1", "study2")
 TOOLS = ("grace", "lm-eval", "echo", "transformers")
 
 
@@ -59,7 +59,12 @@ class Server:
 
 
 def bench_scoring(
-    report: Report, server: Server, data: Path, prompts: int, lap: Callable[[str], None]
+    report: Report,
+    server: Server,
+    data: Path,
+    prompts: int,
+    lap: Callable[[str], None],
+    studies: Sequence[str] = STUDIES,
 ) -> None:
     """
     Score some prompts of each study with every tool.
@@ -75,6 +80,8 @@ def bench_scoring(
 
         lap: Is told what was done.
 
+        studies: Which of them.
+
     Raises:
         BenchmarkError: There is no vLLM, or a tool's numbers are wrong where they
             should not be.
@@ -85,12 +92,15 @@ def bench_scoring(
         url = server.url or stack.enter_context(_started(server, folder, place / "vllm.log"))
         lap("has a vLLM server")
         for workload in _workloads(data):
+            if workload.study not in studies:
+                continue
             bench = _Bench(report, url, MODEL_KEY, folder, server.threads, place, lap)
             bench.measure(workload, prompts)
     report.notes.append(
         f"vLLM on the CPU in fp32, {server.threads} thread(s), blocks of {BLOCK} tokens; the "
-        "transformers loop has as many threads.\nTokens are prompt tokens that the server computed: those of "
-        "its metric vllm:prompt_tokens_by_source with the source local_compute."
+        "transformers loop has as many threads.\nTokens are those that the server computed: prompt tokens of "
+        "its metric vllm:prompt_tokens_by_source with the source local_compute, and each token that "
+        "was drawn behind the first."
     )
 
 
@@ -173,7 +183,7 @@ class _Bench:
         asked = metrics_of(self.url)
         asked.subtract(before)
         self.lap(f"{workload.title}: {tool}")
-        tokens = asked[TOKENS]
+        tokens = computed(asked)
         if tool == "transformers":
             tokens = sum(
                 len(task.prompt) + len(form.token_ids) for task in tasks for form in task.forms
@@ -192,4 +202,4 @@ class _Bench:
         asyncio.run(connect())
         asked = metrics_of(self.url)
         asked.subtract(before)
-        return asked[TOKENS]
+        return computed(asked)

@@ -4,7 +4,7 @@ from benchmarks.material import PlanCounts, Workload
 from benchmarks.report import BenchmarkError, Report
 from benchmarks.scoring_report import Measured, add_agreement, add_costs, add_targets
 from benchmarks.tasks import Form, Result, Task
-from benchmarks.vllm_metrics import REQUESTS, TOKENS, read_metrics
+from benchmarks.vllm_metrics import ANSWERED, DRAWN, REQUESTS, TOKENS, computed, read_metrics
 
 WORKLOAD = Workload(title="Some", study="study1")
 TASK = Task(
@@ -64,14 +64,20 @@ def test_a_tool_without_a_plan_pays_for_every_row() -> None:
     assert {target.verdict for target in report.targets} == {"met"}
 
 
-def test_only_computed_tokens_and_requests_about_prompts_are_counted() -> None:
+def test_computed_tokens_and_requests_about_prompts_are_counted() -> None:
     text = """# HELP vllm:prompt_tokens_by_source_total Tokens.
 vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compute"} 76.0
 vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_cache_hit"} 64.0
 vllm:prompt_tokens_by_source_created{engine="0",model_name="m",source="local_compute"} 1.7e+09
 vllm:prompt_tokens_total{engine="0",model_name="m"} 140.0
+vllm:generation_tokens_total{engine="0",model_name="m"} 9.0
+vllm:request_success_total{engine="0",finished_reason="length",model_name="m"} 6.0
+vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} 1.0
 http_requests_total{handler="/v1/models",method="GET",status="2xx"} 2.0
 http_requests_total{handler="/tokenize",method="POST",status="2xx"} 7.0
 http_requests_total{handler="/v1/completions",method="POST",status="2xx"} 13.0
 """
-    assert read_metrics(text) == {TOKENS: 76, REQUESTS: 20}
+    found = read_metrics(text)
+    assert found == {TOKENS: 76, DRAWN: 9, ANSWERED: 7, REQUESTS: 20}
+    # Of a prompt's drawn tokens, the first costs nothing.
+    assert computed(found) == 78

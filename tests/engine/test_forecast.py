@@ -23,12 +23,20 @@ def trials_of(study: str) -> TrialSet:
     return trials
 
 
-def test_a_set_on_vllm_costs_its_tries_nodes_and_one_prompt() -> None:
+def test_a_set_costs_its_tries_nodes_and_one_prompt() -> None:
     # As measured on a real server: facts of its cache, 21 nodes on 142 tokens, blocks of 32.
-    found = forecast_scores([(PROMPT, PERCENTAGES)], "vllm", block_size=32, counted=True)
+    found = forecast_scores([(PROMPT, PERCENTAGES)], "tgi", block_size=32, counted=True)
     assert (found.queries, found.prompts, found.prompt_tokens) == (1, 21, 21 * 142 + 31)
-    assert (found.computed_tokens, found.requests) == (453, 2 + 11 + 2)
+    assert (found.computed_tokens, found.generated_tokens) == (453, 21)
     assert found.counted
+
+
+def test_places_that_vllm_answers_in_pairs_cost_one_prompt() -> None:
+    found = forecast_scores([(PROMPT, PERCENTAGES)], "vllm", block_size=32, counted=True)
+    # Of 21 places 9 are reached by drawing a 0: 12 prompts, 1 of them 2 tokens longer.
+    assert (found.prompts, found.prompt_tokens) == (12, 12 * 142 + 10 + 3)
+    assert (found.computed_tokens, found.generated_tokens) == (142 + 10 * 15 + 17, 21)
+    assert found.requests == 1 + 2 + 11 + 2
 
 
 def test_a_set_on_llama_cpp_costs_its_forced_paths() -> None:
@@ -46,7 +54,7 @@ def test_what_is_not_known_of_a_server_is_not_told() -> None:
 def test_many_queries_share_requests() -> None:
     many = [(PROMPT, PERCENTAGES)] * (3 * MOST_QUERIES_TOGETHER)
     assert forecast_scores(many, "vllm", block_size=16).requests == (
-        3 * MOST_QUERIES_TOGETHER + 3 + 11 + 2
+        3 * MOST_QUERIES_TOGETHER + 2 * 3 + 11 + 2
     )
 
 

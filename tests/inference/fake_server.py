@@ -135,6 +135,7 @@ class FakeVllm:
     version: str | None = "0.32.0"
     most_listed: int = 128
     knows_listed: bool = True
+    knows_forcing: bool = True
     knows_prompt_logprobs: bool = True
     knows_schema: bool = True
     knows_seed: bool = True
@@ -220,7 +221,14 @@ class FakeVllm:
             text = json.dumps({"probe": word}, indent=2)
         choice: dict[str, Any] = {"index": index, "text": text, "finish_reason": "length"}
         if payload.get("logprobs"):
-            choice["logprobs"] = {"top_logprobs": [self._listed(prompt, payload)]}
+            steps: list[dict[str, float]] = []
+            sampled: list[int] = []
+            for _ in range(payload["max_tokens"] if self.knows_forcing else 1):
+                listed, token = self._listed([*prompt, *sampled], payload)
+                steps.append(listed)
+                sampled.append(token)
+            names = [f"token_id:{token}" for token in sampled]
+            choice["logprobs"] = {"top_logprobs": steps, "tokens": names}
         if self.knows_prompt_logprobs and "prompt_logprobs" in payload:
             choice["prompt_logprobs"] = [
                 None,
@@ -234,17 +242,18 @@ class FakeVllm:
     def _values(self, prefix: Sequence[int]) -> list[float]:
         return self.model.logits(prefix) if self.mode == "logits" else self.model.logprobs(prefix)
 
-    def _listed(self, prompt: list[int], payload: Any) -> dict[str, float]:
+    def _listed(self, prompt: list[int], payload: Any) -> tuple[dict[str, float], int]:
         values = self._values(prompt)
         allowed = payload.get("allowed_token_ids")
         if allowed and self.mode == "processed":
             values = [0.0 if token in allowed else -math.inf for token in range(len(values))]
-        sampled = values.index(max(values))
+        sampled = max(allowed or range(len(values)), key=lambda token: values[token])
         listed = payload.get("logprob_token_ids") if self.knows_listed else None
         if listed is None:
             most_probable = sorted(range(len(values)), key=lambda token: -values[token])
             listed = most_probable[: payload["logprobs"]]
-        return {f"token_id:{token}": max(values[token], -9999.0) for token in [sampled, *listed]}
+        found = {f"token_id:{token}": max(values[token], -9999.0) for token in [sampled, *listed]}
+        return found, sampled
 
     async def _chat(self, request: web.Request) -> web.Response:
         payload = await self._payload(request)

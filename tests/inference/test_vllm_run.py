@@ -80,7 +80,7 @@ def test_tables_do_not_depend_on_what_travels_together(
     apart = run(url, tmp_path / "b", small_inputs, "--concurrency", "1")
     assert tables(together) == tables(apart)
     # Several queries travelled in one request.
-    assert max(batches) > 60
+    assert max(batches) > 40
 
 
 def test_the_manifest_has_what_was_sent_beside_what_was_forecast(
@@ -93,10 +93,11 @@ def test_the_manifest_has_what_was_sent_beside_what_was_forecast(
     folder = run(url, tmp_path, small_inputs)
     assert "forecast" in capsys.readouterr().out
     (cost,) = read_manifest(folder).costs.values()
+    # The first ones were probes.
     scored = [
         asked
         for asked in fake.asked("/v1/completions")
-        if "logprob_token_ids" in asked and len(asked["prompt"]) > 1
+        if "logprob_token_ids" in asked and len(asked["prompt"]) > 2
     ]
     prompts = [prompt for asked in scored for prompt in asked["prompt"]]
     assert cost.queries == 18

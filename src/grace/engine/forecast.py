@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from grace.engine.plan import Dialogue, ScoreQuery
+from grace.inference.pairs import Pairing, pair_places
 from grace.scoring.prefix_cost import PrefixCache
 from grace.scoring.trie import token_trie
 from grace.studies.probes import CandidateProbe
@@ -85,6 +86,7 @@ def forecast_scores(
     cache = PrefixCache(block_size)
     total = Forecast(counted=counted)
     sets: set[tuple[tuple[int, ...], ...]] = set()
+    paired = False
     for prompt, forms in encoded:
         sets.add(tuple(map(tuple, forms)))
         if dialect == "llamacpp":
@@ -93,8 +95,13 @@ def forecast_scores(
             paths: list[tuple[int, ...]] = [()] * len(forced)
             generated = sum(map(len, forced))
         else:
-            paths = [node.path for node in token_trie(forms)]
-            generated = len(paths)
+            places = [node.path for node in token_trie(forms)]
+            # The first place is asked for its most probable token too, so none is forced there.
+            pairing = pair_places(places, alone=(0,)) if dialect == "vllm" else Pairing()
+            answered_with = set(pairing.seconds.values())
+            paths = [path for index, path in enumerate(places) if index not in answered_with]
+            generated = len(places)
+            paired = paired or bool(answered_with)
         total = replace(
             total,
             queries=total.queries + 1,
@@ -107,7 +114,8 @@ def forecast_scores(
     if dialect == "vllm":
         # Besides, each answer is encoded once, after a prompt that is rendered with its text.
         answers = len({form for forms in sets for form in forms}) + 2 * len(sets)
-        together = math.ceil(total.queries / MOST_QUERIES_TOGETHER)
+        # Places that are answered in pairs travel in a request of their own.
+        together = (1 + paired) * math.ceil(total.queries / MOST_QUERIES_TOGETHER)
         requests = total.queries + together + answers
     elif dialect == "llamacpp":
         # Each prompt is rendered and encoded first.

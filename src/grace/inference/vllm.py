@@ -9,7 +9,7 @@ server can do is measured on connecting, and every reply is checked again.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from grace.errors import TokenBoundaryError, UnsupportedByServer
@@ -22,6 +22,7 @@ from grace.inference.client import (
     ServerIdentity,
 )
 from grace.inference.dating import TemplateDate
+from grace.inference.pairs import Pairing, pair_places
 from grace.inference.reply import checked_logprob
 from grace.inference.transport import Transport
 from grace.inference.vllm_probes import find_again, find_server, probe
@@ -73,6 +74,7 @@ class VllmClient:
         self._template_date = template_date
         self._requests = VllmRequests(transport, model or "")
         self._listed_tokens = 0
+        self._forces = False
         self._bos = Rendered("", ())
         self._capabilities = Capabilities(
             token_ids=False, next_token=False, sequence=False, json_schema=False, seed=False
@@ -90,6 +92,7 @@ class VllmClient:
         found = await probe(self._requests, self._template_date)
         self._bos = found.bos
         self._listed_tokens = found.listed_tokens
+        self._forces = found.forces
         self._capabilities = found.capabilities
         self._model = server.model
         details = {**server.details, **found.details}
@@ -167,12 +170,20 @@ class VllmClient:
     async def next_token_logprobs(
         self, questions: Sequence[NextTokenQuestion]
     ) -> list[dict[int, float]]:
-        """Ask many questions a request, all about the union of their tokens."""
+        """
+        Ask many questions a request, all about the union of their tokens.
+
+        A question about the place one token after another's is answered with it,
+        by drawing that token, if one token leads to many of them.
+        """
         if not self._capabilities.next_token:
             raise UnsupportedByServer("this vLLM server does not report chosen tokens exactly")
+        pairing = self._pairing(questions)
+        paired = {*pairing.seconds, *pairing.seconds.values()}
         answers: list[dict[int, float]] = [{} for _ in questions]
         most_probable: list[tuple[float, int]] = [(-math.inf, 0) for _ in questions]
-        for batch in self._batches(questions):
+        # First what stands alone: the prompts themselves, whose blocks the others then share.
+        for batch in self._batches(questions, paired):
             prefixes = [questions[index].prefix for index, _ in batch.questions]
             listed = await self._requests.listed_logprobs(prefixes, sorted(batch.tokens))
             for (index, tokens), values in zip(batch.questions, listed, strict=True):
@@ -181,6 +192,7 @@ class VllmClient:
                     answers[index][token] = checked_logprob(values[token], where)
                 best = max(values, key=lambda token: values[token])
                 most_probable[index] = max(most_probable[index], (values[best], best))
+        await self._ask_pairs(questions, pairing, answers)
         for question, answer, (value, token) in zip(questions, answers, most_probable, strict=True):
             # The rest of a list is what other questions asked about: of the tokens that this one
             # did not ask about, only the most probable of all is known to be the best.
@@ -219,11 +231,51 @@ class VllmClient:
         """Close the connections."""
         await self._transport.aclose()
 
-    def _batches(self, questions: Sequence[NextTokenQuestion]) -> Iterator[_Batch]:
+    def _pairing(self, questions: Sequence[NextTokenQuestion]) -> Pairing:
+        if not self._forces:
+            return Pairing()
+        tokens = {token for question in questions for token in question.tokens}
+        prefixes = [question.prefix for question in questions]
+        if len(tokens) > self._listed_tokens or len(set(prefixes)) < len(prefixes):
+            return Pairing()
+        # Where a token is forced, the most probable one is not drawn, and not told.
+        alone = [index for index, question in enumerate(questions) if question.best_other]
+        return pair_places(prefixes, alone)
+
+    async def _ask_pairs(
+        self,
+        questions: Sequence[NextTokenQuestion],
+        pairing: Pairing,
+        answers: Sequence[dict[int, float]],
+    ) -> None:
+        """Answer the paired questions, each two with one prompt."""
+        if pairing.token is None:
+            return
+        pairs = list(pairing.seconds.items())
+        tokens = sorted(
+            {token for pair in pairs for one in pair for token in questions[one].tokens}
+        )
+        longest = max(len(questions[first].prefix) for first, _ in pairs) + 1
+        size = min(self._prompts_per_request, max(1, self._tokens_per_request // longest))
+        for start in range(0, len(pairs), size):
+            part = pairs[start : start + size]
+            prefixes = [questions[first].prefix for first, _ in part]
+            listed = await self._requests.forced_logprobs(prefixes, tokens, pairing.token)
+            for pair, places in zip(part, listed, strict=True):
+                for index, values in zip(pair, places, strict=True):
+                    for token in questions[index].tokens:
+                        where = f"vLLM: question {index}, token {token}"
+                        answers[index][token] = checked_logprob(values[token], where)
+
+    def _batches(
+        self, questions: Sequence[NextTokenQuestion], paired: Collection[int] = ()
+    ) -> Iterator[_Batch]:
         batches: list[_Batch] = []
         for index, question in enumerate(questions):
             if not question.prefix or not question.tokens:
                 raise ValueError("a question needs a prefix and at least one token")
+            if index in paired:
+                continue
             for start in range(0, len(question.tokens), self._listed_tokens):
                 tokens = question.tokens[start : start + self._listed_tokens]
                 fitting = (b for b in batches if self._fits(b, question.prefix, tokens))

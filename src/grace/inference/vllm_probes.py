@@ -60,6 +60,8 @@ class Probed:
 
         listed_tokens: Most token ids in one `logprob_token_ids`.
 
+        forces: Whether a forced token may be drawn to ask about two places at once.
+
         bos: What the tokenizer puts before a plain text; may be empty.
 
         details: What joins the server's identity.
@@ -67,6 +69,7 @@ class Probed:
 
     capabilities: Capabilities
     listed_tokens: int = 0
+    forces: bool = False
     bos: Rendered = field(default_factory=lambda: Rendered("", ()))
     details: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -152,6 +155,7 @@ async def probe(requests: VllmRequests, template_date: TemplateDate | None = Non
             most_probable=mode == "raw",
         ),
         listed_tokens=listed_tokens,
+        forces=mode == "raw" and await _forces(requests, special, unlikely),
         bos=bos,
         details={
             "logprobs_mode": mode,
@@ -214,6 +218,19 @@ async def _logprobs_mode(
     if abs(free) > _AGREEMENT and abs(forced) < _SURE:
         return "processed"
     return "raw" if abs(free - forced) <= _AGREEMENT else "unknown"
+
+
+async def _forces(requests: VllmRequests, prefix: tuple[int, ...], unlikely: Sequence[int]) -> bool:
+    """Tell whether the numbers behind a forced token are those behind the same token in a prompt."""
+    forced, asked = unlikely[0], unlikely[-1]
+    try:
+        free = await requests.listed_logprobs([prefix, (*prefix, forced)], [asked])
+        pair = (await requests.forced_logprobs([prefix], [asked], forced))[0]
+    except (QueryRejected, BadReply):
+        return False
+    return all(
+        abs(one[asked] - other[asked]) <= _AGREEMENT for one, other in zip(free, pair, strict=True)
+    )
 
 
 async def _tail_logprob(

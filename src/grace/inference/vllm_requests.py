@@ -11,7 +11,7 @@ from the model's `generation_config.json`.
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from grace.errors import BadReply
 from grace.inference.client import Generation, GenerationRequest
@@ -57,6 +57,7 @@ class _Text(Reply):
 
 class _Logprobs(Reply):
     top_logprobs: list[dict[str, float] | None]
+    tokens: list[str] = Field(default_factory=list)
 
 
 class _PromptToken(Reply):
@@ -170,26 +171,46 @@ class VllmRequests:
             BadReply: A prefix has no answer, a token is missing from one, or
                 the tokens are more probable together than 1: these are logits.
         """
+        asked = {**_listing(tokens), "max_tokens": 1, **more}
+        choices = await self._complete(prefixes, asked)
+        return [_listed(choice, tokens, 1)[0] for choice in choices]
+
+    async def forced_logprobs(
+        self, prefixes: Sequence[tuple[int, ...]], tokens: Sequence[int], forced: int
+    ) -> list[tuple[dict[int, float], dict[int, float]]]:
+        """
+        Return what the server reports on *tokens* after each prefix, and behind a token after it.
+
+        The reported numbers are those of the model's own distribution only on a
+        server whose log-probabilities are raw; see `vllm_probes`.
+
+        Args:
+            prefixes: Token ids.
+
+            tokens: What is asked about, at both places.
+
+            forced: The token that is drawn after each prefix.
+
+        Raises:
+            BadReply: As `listed_logprobs`, or another token was drawn.
+        """
         asked: dict[str, JsonValue] = {
-            "max_tokens": 1,
-            "logprobs": len(tokens),
-            "logprob_token_ids": list(tokens),
-            "return_tokens_as_token_ids": True,
+            **_listing(tokens),
+            "max_tokens": 2,
+            "min_tokens": 2,
+            "ignore_eos": True,
+            "allowed_token_ids": [forced],
         }
         answers = []
-        for choice in await self._complete(prefixes, {**asked, **more}):
-            where = f"vLLM {_COMPLETIONS}: choice {choice.index}"
-            steps = choice.logprobs.top_logprobs if choice.logprobs else []
-            if len(steps) != 1 or steps[0] is None:
-                raise BadReply(f"{where} has no log-probabilities")
-            check_mass(steps[0].values(), where)
-            listed = _by_token(steps[0], where)
-            lacking = sorted(set(tokens) - listed.keys())
-            if lacking:
+        for choice in await self._complete(prefixes, asked):
+            first, second = _listed(choice, tokens, 2)
+            drawn = choice.logprobs.tokens if choice.logprobs else []
+            if drawn[:1] != [f"token_id:{forced}"]:
                 raise BadReply(
-                    f"{where} lacks 'token_id:{lacking[0]}' of {len(tokens)} tokens asked"
+                    f"vLLM {_COMPLETIONS}: choice {choice.index} drew {drawn[:1]} where token "
+                    f"{forced} alone was allowed"
                 )
-            answers.append(listed)
+            answers.append((first, second))
         return answers
 
     async def top_logprobs(self, prefix: tuple[int, ...], count: int) -> dict[int, float]:
@@ -266,6 +287,34 @@ class VllmRequests:
         if indices != list(range(len(prompts))):
             raise BadReply(f"{where}: {len(prompts)} prompts were sent; answered were {indices}")
         return choices
+
+
+def _listing(tokens: Sequence[int]) -> dict[str, JsonValue]:
+    """Return how the log-probabilities of chosen tokens are asked for."""
+    return {
+        "logprobs": len(tokens),
+        "logprob_token_ids": list(tokens),
+        "return_tokens_as_token_ids": True,
+    }
+
+
+def _listed(choice: _Choice, tokens: Sequence[int], places: int) -> list[dict[int, float]]:
+    """Return what a choice reports at each place, if it reports on every token."""
+    where = f"vLLM {_COMPLETIONS}: choice {choice.index}"
+    steps = choice.logprobs.top_logprobs if choice.logprobs else []
+    if len(steps) != places:
+        raise BadReply(f"{where} has no log-probabilities")
+    found = []
+    for step in steps:
+        if step is None:
+            raise BadReply(f"{where} has no log-probabilities")
+        check_mass(step.values(), where)
+        listed = _by_token(step, where)
+        lacking = sorted(set(tokens) - listed.keys())
+        if lacking:
+            raise BadReply(f"{where} lacks 'token_id:{lacking[0]}' of {len(tokens)} tokens asked")
+        found.append(listed)
+    return found
 
 
 def _by_token(listed: Mapping[str, float], where: str) -> dict[int, float]:
