@@ -80,6 +80,8 @@ class GpuSettings(Strict):
     """The node label that says which product a node has."""
     products: Mapping[str, GpuProduct] = Field(default_factory=dict)
     """By value of the label; empty: no GPUs."""
+    runtime_class: str | None = Field(default=None, pattern=_LABEL)
+    """The RuntimeClass of pods with GPUs, where containers do not see them otherwise (k3s)."""
 
 
 class TolerationSettings(Strict):
@@ -154,6 +156,8 @@ class ModelServerSettings(Strict):
     """Instead of the catalogue's figures, for models without GPUs."""
     threads: int | None = Field(default=None, ge=1)
     """Compute threads of a server on CPUs; None: as many as whole CPUs asked for."""
+    arguments: Mapping[Literal["vllm", "tgi"], tuple[str, ...]] = Field(default_factory=dict)
+    """Further arguments of such servers, for speed: `{"vllm": ["--max-num-seqs", "512"]}`."""
     shared_memory_gb: float = Field(default=8, gt=0)
     """Of /dev/shm, for servers on GPUs; counts as memory."""
     startup_minutes: int = Field(default=60, ge=1)
