@@ -8,7 +8,7 @@ What a container runs is the command line that anybody can run: `grace stage` or
 import math
 from collections.abc import Iterator, Mapping
 
-from kubernetes.client import V1Job, V1JobSpec, V1Volume, V1VolumeMount
+from kubernetes.client import V1Job, V1JobSpec, V1SecretKeySelector, V1Volume, V1VolumeMount
 
 from grace.catalogue.model import ModelSpec
 from grace.cluster.manifests.access import account_of
@@ -23,7 +23,7 @@ from grace.cluster.manifests.labels import (
     reached_by,
 )
 from grace.cluster.manifests.plain import Manifest, plain
-from grace.cluster.manifests.pods import PodPlan, mount, pod_template
+from grace.cluster.manifests.pods import PodPlan, mount, pod_template, secret_value
 from grace.cluster.manifests.quantities import ephemeral_limit, minutes, requirements
 from grace.cluster.manifests.retries import by_exit_status
 from grace.cluster.manifests.storage import (
@@ -37,7 +37,6 @@ from grace.cluster.manifests.storage import (
     upload_folder,
 )
 from grace.cluster.names import files_job_name, server_name, step_job_name, weights_name
-from grace.cluster.profile import SecretKey
 from grace.cluster.request import CONFIG, INPUTS, LOGS, PORT, RESULTS, WEIGHTS, ClusterRun
 from grace.cluster.steps import Step, StepKind
 from grace.errors import UsageError
@@ -190,7 +189,9 @@ def _weights_pod(run: ClusterRun, step: Step) -> PodPlan:
         {**labels, REACHES: reached_by(run, step).value},
         volumes,
         mounts,
-        secrets={_HUB_TOKEN: token} if token is not None and _is_on_hub(spec) else {},
+        secrets={}
+        if token is None or not _is_on_hub(spec)
+        else {_HUB_TOKEN: secret_value(token, optional=not spec.gated)},
     )
 
 
@@ -205,7 +206,7 @@ def _grace_pod(
     labels: Mapping[str, str],
     volumes: list[V1Volume],
     mounts: list[V1VolumeMount],
-    secrets: Mapping[str, SecretKey] | None = None,
+    secrets: Mapping[str, V1SecretKeySelector] | None = None,
 ) -> PodPlan:
     """Return a pod of the runner image."""
     jobs = run.profile.jobs
@@ -239,7 +240,7 @@ _ENVIRONMENT: Mapping[str, str] = {
 }
 
 
-def _keys(run: ClusterRun, step: Step) -> dict[str, SecretKey]:
+def _keys(run: ClusterRun, step: Step) -> dict[str, V1SecretKeySelector]:
     """Return the variable with the key of the hosted model that a step asks."""
     asked = asked_model(run, step)
     variable = None if asked is None else run.catalogue.get(asked).api_key_env
@@ -252,4 +253,4 @@ def _keys(run: ClusterRun, step: Step) -> dict[str, SecretKey]:
             f"Secret that holds it; add `secrets: {{deepseek: {{name: grace-deepseek, key: "
             f"{variable}}}}}` to a profile of your own"
         )
-    return {variable: secret}
+    return {variable: secret_value(secret)}

@@ -104,30 +104,33 @@ def _to_servers(run: ClusterRun) -> list[V1NetworkPolicyEgressRule]:
 
 def _into_servers(run: ClusterRun) -> Iterator[V1NetworkPolicyIngressRule]:
     senders = V1NetworkPolicyPeer(pod_selector=_selector(_sending(Reaches.SERVERS)))
-    yield V1NetworkPolicyIngressRule(var_from=[senders], ports=[_tcp(PORT)])
+    yield _from(senders)
     monitoring = run.profile.network.monitoring_namespace
     if monitoring is not None:
         scrapers = V1NetworkPolicyPeer(namespace_selector=_selector({_NAMESPACE: monitoring}))
-        yield V1NetworkPolicyIngressRule(var_from=[scrapers], ports=[_tcp(PORT)])
+        yield _from(scrapers)
+
+
+def _from(peer: V1NetworkPolicyPeer) -> V1NetworkPolicyIngressRule:
+    # By the API's own names: the class takes `var_from` without a word and drops it, and a rule
+    # without `from` lets everybody in.
+    return V1NetworkPolicyIngressRule.model_validate({"from": [peer], "ports": [_tcp(PORT)]})
 
 
 def _to_outside(run: ClusterRun, ports: list[int]) -> list[V1NetworkPolicyEgressRule]:
     network = run.profile.network
-    blocks = [
-        V1NetworkPolicyPeer(
-            ip_block=V1IPBlock(cidr=cidr, var_except=_inside(cidr, network) or None)
-        )
-        for cidr in network.outside
-    ]
+    blocks = [V1NetworkPolicyPeer(ip_block=_block(cidr, network)) for cidr in network.outside]
     return [
         V1NetworkPolicyEgressRule(to=blocks, ports=[_tcp(port) for port in ports]),
         _names(network),
     ]
 
 
-def _inside(cidr: str, network: NetworkSettings) -> list[str]:
-    """Return the cluster's own ranges within one; others are refused by the API."""
-    return [inner for inner in network.outside_except if _is_within(inner, cidr)]
+def _block(cidr: str, network: NetworkSettings) -> V1IPBlock:
+    """Return a range without the cluster's own ranges in it; the API refuses others."""
+    inside = [inner for inner in network.outside_except if _is_within(inner, cidr)]
+    # By the API's own names, as in `_from`.
+    return V1IPBlock.model_validate({"cidr": cidr} | ({"except": inside} if inside else {}))
 
 
 @cache

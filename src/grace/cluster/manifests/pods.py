@@ -70,7 +70,7 @@ class PodPlan:
 
         tmp_limit: How large /tmp may become.
 
-        secrets: Variables whose values are in Secrets.
+        secrets: Variables whose values are in Secrets; nobody here knows them.
 
         ports: Ports that it listens to.
 
@@ -94,7 +94,7 @@ class PodPlan:
     restart: str
     grace_seconds: int
     tmp_limit: str
-    secrets: Mapping[str, SecretKey] = field(default_factory=dict)
+    secrets: Mapping[str, V1SecretKeySelector] = field(default_factory=dict)
     ports: Sequence[V1ContainerPort] = ()
     probes: Mapping[str, V1Probe] = field(default_factory=dict)
     affinity: V1Affinity | None = None
@@ -156,6 +156,11 @@ def scratch_volume(name: str, limit: str, *, in_memory: bool = False) -> V1Volum
     return V1Volume(name=name, empty_dir=source)
 
 
+def secret_value(secret: SecretKey, *, optional: bool = False) -> V1SecretKeySelector:
+    """Return a value in a Secret; a pod does not start without it, unless it is optional."""
+    return V1SecretKeySelector(name=secret.name, key=secret.key, optional=optional or None)
+
+
 def mount(name: str, path: object, *, read_only: bool = False) -> V1VolumeMount:
     """Return where a volume is mounted."""
     return V1VolumeMount(name=name, mount_path=str(path), read_only=read_only or None)
@@ -164,12 +169,7 @@ def mount(name: str, path: object, *, read_only: bool = False) -> V1VolumeMount:
 def _variables(plan: PodPlan) -> list[V1EnvVar]:
     plain = [V1EnvVar(name=name, value=value) for name, value in plan.environment.items()]
     secret = [
-        V1EnvVar(
-            name=name,
-            value_from=V1EnvVarSource(
-                secret_key_ref=V1SecretKeySelector(name=reference.name, key=reference.key)
-            ),
-        )
+        V1EnvVar(name=name, value_from=V1EnvVarSource(secret_key_ref=reference))
         for name, reference in plan.secrets.items()
     ]
     return plain + secret
