@@ -56,16 +56,16 @@ def test_everything_that_a_pod_needs_is_made_or_declared(variant: Variant) -> No
 @each_variant
 def test_what_is_projected_is_in_the_config_map(variant: Variant) -> None:
     objects = everything(variant.run)
-    keys = {
-        kind_and_name(each)[1]: {*dict(each).get("data", {}), *dict(each).get("binaryData", {})}
-        for each in objects
-        if each["kind"] == "ConfigMap"
-    }
+    keys = {kind_and_name(each)[1]: _keys(each) for each in objects if each["kind"] == "ConfigMap"}
     for owner, template in pods_of(objects):
         for volume in template["spec"]["volumes"]:
             for source in volume.get("projected", {}).get("sources", []):
                 found = source["configMap"]
                 assert {item["key"] for item in found["items"]} == keys[found["name"]], owner
+
+
+def _keys(config_map: Mapping[str, Any]) -> set[str]:
+    return {*config_map.get("data", {}), *config_map.get("binaryData", {})}
 
 
 @each_variant

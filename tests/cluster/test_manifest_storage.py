@@ -22,6 +22,7 @@ def held(manifest: Any) -> bytes:
     """Return the bytes of the one file in a ConfigMap."""
     found = [text.encode() for text in manifest.get("data", {}).values()]
     found += [base64.b64decode(text) for text in manifest.get("binaryData", {}).values()]
+    content: bytes
     (content,) = found
     return content
 
