@@ -62,7 +62,6 @@ def test_a_quantity_has_the_value_that_kubernetes_gives_it(written: object, valu
         "1eGi",
         "1.2.3",
         "1,5",
-
         "inf",
         "0x10",
         "1e99",

@@ -58,12 +58,12 @@ def parse_quantity(written: object) -> Decimal:
         return _scaled(number, exponent)
     suffix = found["suffix"]
     if suffix in _BINARY:
-        return number * 1024 ** _BINARY[suffix]
+        return number * Decimal(1024 ** _BINARY[suffix])
     return _scaled(number, _DECIMAL[suffix])
 
 
 def _scaled(number: Decimal, exponent: int) -> Decimal:
-    return number.scaleb(exponent) if exponent <= 0 else number * 10**exponent
+    return number.scaleb(exponent) if exponent <= 0 else number * Decimal(10**exponent)
 
 
 def _refusal(written: object) -> str:
