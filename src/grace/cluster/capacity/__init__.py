@@ -1,6 +1,5 @@
 """What a run takes of a cluster, at its peak and over time, before anything is sent."""
 
-from grace.cluster.capacity.gpus import GpuChoice, choose_gpus
 from grace.cluster.capacity.plan import plan_capacity
 from grace.cluster.capacity.result import (
     CapacityPlan,
@@ -10,6 +9,7 @@ from grace.cluster.capacity.result import (
     UtilisationForecast,
     Volume,
 )
+from grace.cluster.gpus import GpuChoice, choose_gpus
 
 __all__ = [
     "CapacityPlan",

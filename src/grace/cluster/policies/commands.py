@@ -33,8 +33,8 @@ _INSTALL = re.compile(
             r"\b(?:poetry|pipx|npm|pnpm|yarn|gem|cargo|go)\s+(?:install|add|get)\b",
             r"\b(?:apt|apt-get|aptitude|apk|yum|dnf|microdnf|zypper|brew)\s+(?:-\S+\s+)*"
             r"(?:install|add|update|upgrade)\b",
-            r"\bgit\s+(?:-\S+\s+)*(?:clone|pull|fetch)\b",
-            r"\b(?:curl|wget)\b[^;&]*\|\s*(?:sudo\s+)?(?:ba|da|z)?sh\b",
+            r"\bgit\s+(?:-\S+\s+(?:[^-\s]\S*\s+)?)*?(?:clone|pull|fetch)\b",
+            r"\b(?:curl|wget)\b[^;&]*\|\s*(?:sudo\s+)?(?:bash|dash|zsh|sh)\b",
         )
     )
 )

@@ -104,16 +104,18 @@ def _rules(policy: Manifest, direction: str) -> Iterator[_Rule]:
 
 
 def not_denied(subject: Subject) -> Iterator[Hit]:
-    """Yield that nothing denies what no policy allows."""
-    if not subject.pods:
-        return
-    for policy in subject.of_kind("NetworkPolicy"):
-        everything = at(policy, "spec.podSelector")
-        nothing = not items(at(policy, "spec.ingress")) and not items(at(policy, "spec.egress"))
-        if everything == {} and {*_types(policy)} >= {"Ingress", "Egress"} and nothing:
-            return
-    field = "spec.podSelector"
-    yield Hit("NetworkPolicy/*", field, None, "there is no policy that selects all and allows none")
+    """Yield pods that nothing denies what no policy allows."""
+    denials = [
+        policy
+        for policy in subject.of_kind("NetworkPolicy")
+        if {*_types(policy)} >= {"Ingress", "Egress"}
+        and not items(at(policy, "spec.ingress"))
+        and not items(at(policy, "spec.egress"))
+    ]
+    for pod in subject.pods:
+        if not any(selects(at(policy, "spec.podSelector"), pod.labels) for policy in denials):
+            detail = "no policy that selects it allows nothing"
+            yield Hit(pod.title, _labels_path(pod), None, detail)
 
 
 def wide_open(subject: Subject) -> Iterator[Hit]:
@@ -244,25 +246,21 @@ def _dead(policy: Manifest, rule: _Rule, pods: Sequence[Pod]) -> Iterator[Hit]:
             yield Hit(title(policy), field, written, "none of the pods has such a port")
 
 
-def idle_policies(subject: Subject) -> Iterator[Hit]:
-    """Yield policies, or peers in them, that select no pod of the set."""
-    for policy in subject.of_kind("NetworkPolicy"):
-        selector = at(policy, "spec.podSelector")
-        if mapping(selector) and not any(selects(selector, pod.labels) for pod in subject.pods):
-            yield Hit(title(policy), "spec.podSelector", str(selector), "no pod has these labels")
-            continue
-        for direction in ("Ingress", "Egress"):
-            for rule in _rules(policy, direction):
-                for number, peer in enumerate(rule.peers):
-                    yield from _idle_peer(subject, rule, direction, number, peer)
-
-
-def _idle_peer(
-    subject: Subject, rule: _Rule, direction: str, number: int, peer: Mapping[str, JsonValue]
-) -> Iterator[Hit]:
-    if "podSelector" not in peer or "namespaceSelector" in peer:
+def odd_selectors(subject: Subject) -> Iterator[Hit]:
+    """Yield policies that go by a label which no pod has: a name misspelt."""
+    known = {key for pod in subject.pods for key in pod.labels}
+    if not subject.pods:
         return
-    if not any(selects(peer["podSelector"], pod.labels) for pod in subject.pods):
-        side = "from" if direction == "Ingress" else "to"
-        field = f"{rule.path}.{side}[{number}].podSelector"
-        yield Hit(title(rule.policy), field, str(peer["podSelector"]), "no pod has these labels")
+    for policy in subject.of_kind("NetworkPolicy"):
+        selectors = [("spec.podSelector", at(policy, "spec.podSelector"))]
+        for direction, side in (("Ingress", "from"), ("Egress", "to")):
+            for rule in _rules(policy, direction):
+                selectors += [
+                    (f"{rule.path}.{side}[{number}].podSelector", peer["podSelector"])
+                    for number, peer in enumerate(rule.peers)
+                    if "podSelector" in peer and "namespaceSelector" not in peer
+                ]
+        for path, selector in selectors:
+            for key in mapping(at(selector, "matchLabels")):
+                if key not in known:
+                    yield Hit(title(policy), f"{path}.matchLabels", key, "no pod has this label")

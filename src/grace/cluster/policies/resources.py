@@ -225,6 +225,18 @@ def over_quota(subject: Subject) -> Iterator[Hit]:
             )
 
 
+def other_gpu_names(subject: Subject) -> Iterator[Hit]:
+    """Yield GPUs asked for by a name that the products which a pod demands do not go by."""
+    gpus = subject.profile.gpus
+    for pod, container in subject.containers:
+        names = {gpus.resource_of(name) for name in _products(pod, gpus.label)}
+        for asked in mapping(at(container.spec, "resources.limits")):
+            if names and subject.is_gpu(asked) and names != {asked}:
+                field = f"{container.path}.resources.limits.{asked}"
+                detail = f"its nodes have {', '.join(sorted(names))}"
+                yield Hit(pod.title, field, container.resource("limits", asked), detail)
+
+
 def _products(pod: Pod, label: str) -> tuple[str, ...]:
     """Return the values of the product label that a pod demands; empty if it demands none."""
     selected = text(mapping(pod.spec.get("nodeSelector")).get(label))

@@ -179,7 +179,7 @@ def broad_roles(subject: Subject) -> Iterator[Hit]:
                 if "*" in items(mapping(rule).get(field)):
                     yield Hit(title(role), f"rules[{number}].{field}", "*")
             resources = items(mapping(rule).get("resources"))
-            for resource in ("secrets", "serviceaccounts/token", "pods/exec", "pods/attach"):
+            for resource in ("secrets", "serviceaccounts/token", "roles", "rolebindings", "nodes"):
                 if resource in resources:
                     yield Hit(title(role), f"rules[{number}].resources", resource)
             verbs = items(mapping(rule).get("verbs"))

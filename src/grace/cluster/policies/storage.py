@@ -15,6 +15,7 @@ from grace.cluster.policies.subject import (
     items,
     labels_of,
     mapping,
+    name_of,
     quantity,
     text,
     title,
@@ -139,14 +140,22 @@ def bad_mounts(subject: Subject) -> Iterator[Hit]:
 
 
 def changeable_inputs(subject: Subject) -> Iterator[Hit]:
-    """Yield ConfigMaps of inputs that could change under a run, or that are too large."""
+    """Yield ConfigMaps that could change under the pods that read them, or are too large."""
+    read = {name for pod in subject.pods for name in _config_maps(pod)}
     for config in subject.of_kind("ConfigMap"):
-        component = text(labels_of(config).get("app.kubernetes.io/component"))
-        if component in {"inputs", "input"} and config.get("immutable") is not True:
+        if name_of(config) in read and config.get("immutable") is not True:
             yield Hit(title(config), "immutable", config.get("immutable"))
         size = _size(config)
         if size > 1024**2:
             yield Hit(title(config), "data", size, "more than the 1,048,576 bytes that fit")
+
+
+def _config_maps(pod: Pod) -> Iterator[str]:
+    """Yield the names of the ConfigMaps that a pod mounts."""
+    for volume in pod.volumes.values():
+        yield text(at(volume, "configMap.name"))
+        for source in items(at(volume, "projected.sources")):
+            yield text(at(source, "configMap.name"))
 
 
 def _size(config: Manifest) -> int:

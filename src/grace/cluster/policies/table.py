@@ -221,6 +221,13 @@ GENERAL_RULES = (
         source=_RESOURCES,
     ),
     Rule(
+        "gpu-resource",
+        _VIOLATION,
+        "GPUs are asked for by the name that the site gives to the products a pod may run on",
+        "set gpus.products.*.resource in the profile, and ask for that",
+        resources.other_gpu_names,
+    ),
+    Rule(
         "gpu-quota",
         _NOTICE,
         "these GPUs are not there for the asking",
@@ -319,7 +326,7 @@ GENERAL_RULES = (
         "default-deny",
         _VIOLATION,
         "what no policy allows is denied, in and out",
-        "add a NetworkPolicy with an empty podSelector, both policyTypes and no rules",
+        "add a NetworkPolicy that selects all pods, with both policyTypes and no rules",
         network.not_denied,
         source=_POLICIES,
     ),
@@ -357,10 +364,10 @@ GENERAL_RULES = (
     ),
     Rule(
         "policy-selects",
-        _NOTICE,
-        "a policy selects pods",
-        "correct the labels; or leave it, if the pods come later",
-        network.idle_policies,
+        _VIOLATION,
+        "a policy goes by labels that pods have",
+        "correct the label",
+        network.odd_selectors,
         source=_POLICIES,
     ),
     Rule(
