@@ -28,9 +28,10 @@ def put(objects: Objects, manifest: Mapping[str, Any]) -> None:
     objects[f"{manifest['kind']}/{manifest['metadata']['name']}"] = dict(manifest)
 
 
-def lay(target: dict[str, Any], **fields: Any) -> None:
+def lay(target: dict[str, Any], **fields: Any) -> object:
     """Set fields."""
     target.update(fields)
+    return target
 
 
 def all_of(*breaks: Break) -> Break:
@@ -63,8 +64,9 @@ def security(**fields: Any) -> Break:
     return lambda objects: lay(container(objects, J)["securityContext"], **fields)
 
 
-def small_gpus(objects: Objects, name: str, count: int = 1) -> None:
+def small_gpus(objects: Objects, name: str, count: int = 1) -> object:
     gpus(objects, name, count, "NVIDIA-L40", "nvidia.com/gpu")
+    return objects
 
 
 def stateful_gpu(objects: Objects) -> None:
@@ -429,8 +431,8 @@ ALSO = {"site-bare-pod-size": ("site-bare-pod",)}
 """What cannot be broken alone."""
 
 
-def limit_gpu(objects: Objects, value: str) -> None:
-    container(objects, S)["resources"]["limits"]["nvidia.com/gpu"] = value
+def limit_gpu(objects: Objects, value: str) -> object:
+    return lay(container(objects, S)["resources"]["limits"], **{"nvidia.com/gpu": value})
 
 
 def namespace(level: str) -> dict[str, Any]:
