@@ -1,6 +1,7 @@
 """Rules about claims and what is mounted."""
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
 from pydantic import JsonValue
 
@@ -21,8 +22,9 @@ from grace.cluster.policies.subject import (
     title,
 )
 from grace.cluster.request import CONFIG, INPUTS, WEIGHTS
-from grace.cluster.units import in_gb
 
+_GIGABYTE = 10**9
+"""As weights are counted by those who publish them; a claim of `10Gi` holds a little more."""
 _SHARED = ("ReadWriteMany", "ReadOnlyMany")
 
 
@@ -82,7 +84,7 @@ def small_claims(subject: Subject) -> Iterator[Hit]:
         needed = disk.get(text(labels.get("grace/model")), 0)
         written = at(claim, "spec.resources.requests.storage")
         size = quantity(written)
-        if needed and size is not None and in_gb(size) < needed:
+        if needed and size is not None and size < Decimal(str(needed)) * _GIGABYTE:
             field = "spec.resources.requests.storage"
             yield Hit(title(claim), field, written, f"the weights take {needed:g} GB")
 
