@@ -199,8 +199,8 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     (
         "site-utilisation",
         lambda objects: (
-            lay(container(objects, S)["resources"]["requests"], cpu="1001m")
-            or lay(container(objects, S)["resources"]["limits"], cpu="1001m")
+            lay(container(objects, S)["resources"]["requests"], cpu="1001m"),
+            lay(container(objects, S)["resources"]["limits"], cpu="1001m"),
         ),
     ),
     ("site-utilisation-many", eight_pods),
@@ -232,9 +232,9 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     (
         "gpu-whole",
         lambda objects: (
-            small_gpus(objects, S)
-            or limit_gpu(objects, "500m")
-            or lay(container(objects, S)["resources"]["requests"], **{"nvidia.com/gpu": "500m"})
+            small_gpus(objects, S),
+            limit_gpu(objects, "500m"),
+            lay(container(objects, S)["resources"]["requests"], **{"nvidia.com/gpu": "500m"}),
         ),
     ),
     (
@@ -366,8 +366,8 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     (
         "job-restarts",
         lambda objects: (
-            lay(objects[J]["spec"], podFailurePolicy={"rules": []})
-            or lay(pod(objects, J), restartPolicy="OnFailure")
+            lay(objects[J]["spec"], podFailurePolicy={"rules": []}),
+            lay(pod(objects, J), restartPolicy="OnFailure"),
         ),
     ),
     ("job-deadline", lambda objects: objects[J]["spec"].pop("activeDeadlineSeconds")),

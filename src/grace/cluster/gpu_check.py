@@ -16,6 +16,7 @@ from grace.errors import UsageError
 
 
 def gpu_findings(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
+    """Yield products that are not there, are called otherwise, or are kept from us."""
     gpus = profile.gpus
     if not gpus.products:
         return
@@ -107,6 +108,7 @@ def _count(nodes: list[NodeFacts], resource: str) -> int | None:
 
 
 def number_of(written: str) -> Decimal:
+    """Return what a cluster says, as a number; 0 if it is none."""
     try:
         return parse_quantity(written)
     except UsageError:

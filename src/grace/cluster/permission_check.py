@@ -43,6 +43,7 @@ def needed_permissions(profile: Profile) -> tuple[tuple[str, str], ...]:
 
 
 def quota_findings(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
+    """Yield quotas of the namespace that leave nothing of what the profile uses."""
     if facts.quotas is None:
         words = f"the quotas of {facts.namespace} may not be listed"
         remedy = "look at `kubectl describe resourcequota`"
@@ -79,6 +80,7 @@ def _remedy(profile: Profile, name: str) -> str:
 
 
 def permission_findings(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
+    """Yield what the user may not do, or was not asked about."""
     needed = needed_permissions(profile)
     denied = [pair for pair in needed if facts.permissions.get(pair) is False]
     unknown = [pair for pair in needed if pair not in facts.permissions]

@@ -84,14 +84,15 @@ def _model(
     demand = server_demand(spec, profile) if own else Demand()
     fetched = run.fetches(spec)
     done = work.get(spec.key)
-    speed, source = speeds.get(served_by or "", (None, "it is served by somebody else"))
-    hours = None
-    if done is not None and speed is not None:
-        hours = _hours_of_server(run, spec, work, speed)
-        if hours is None:
-            source = f"how much {spec.key} is asked by others is not known"
-    elif done is None and speed is not None:
-        source = "its tokens are not known: the forecast is about the models that are asked"
+    speed, source, hours = None, "it is served by somebody else", None
+    if own:
+        speed, source = speeds[spec.key]
+        if speed is not None:
+            hours = _hours_of_server(run, spec, work, speed)
+        if speed is not None and hours is None:
+            source = "its tokens are not known: there is a forecast for models that are asked only"
+    elif served_by is not None:
+        source = f"its work is counted for {served_by}, which serves it"
     gpus = demand.gpus
     return ModelPlan(
         key=spec.key,
@@ -124,10 +125,9 @@ def _hours_of_server(
 ) -> float | None:
     """Return how long a server works: for its own model, and for the adapters on it."""
     on_it = [key for key in run.settings.model if _served_by(run, key) == spec.key]
-    if spec.key == run.extractor and "exp1" in run.settings.experiment:
-        # What it extracts is not in the forecasts.
-        return None
-    if any(key not in work for key in on_it):
+    extracts = spec.key == run.extractor and "exp1" in run.settings.experiment
+    if extracts or any(key not in work for key in on_it):
+        # What is extracted is in no forecast.
         return None
     return sum(work[key].total for key in on_it) / speed / 3600
 

@@ -69,7 +69,7 @@ def _clients(
     forecast = None
     if prompts is not None and hours:
         busy = prompts * _CLIENT_MS_PER_PROMPT / 1000
-        forecast = round(busy / (hours * 3600 * jobs.query.cpu * jobs.shards), 4)
+        forecast = round(busy / (hours * 3600 * jobs.query.cpu * jobs.shards), 6)
     assumed = (
         f"{_CLIENT_MS_PER_PROMPT:g} ms of CPU for a prompt"
         if forecast is not None

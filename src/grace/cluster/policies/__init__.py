@@ -8,8 +8,9 @@ schemas, and what a live cluster would say, is checked elsewhere.
 from collections.abc import Sequence
 
 from grace.cluster.policies.finding import Finding, Hit, Rule, Severity
+from grace.cluster.policies.general_table import GENERAL_RULES
+from grace.cluster.policies.site_table import SITE_RULES
 from grace.cluster.policies.subject import Manifest, Subject
-from grace.cluster.policies.table import GENERAL_RULES, RULES, SITE_RULES
 from grace.cluster.profile import Profile
 from grace.cluster.request import ClusterRun
 
@@ -26,6 +27,10 @@ __all__ = [
     "lint",
     "violations",
 ]
+
+
+RULES = (*SITE_RULES, *GENERAL_RULES)
+"""All of them."""
 
 
 def lint(
