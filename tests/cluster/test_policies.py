@@ -1,6 +1,10 @@
 """Each rule is broken in a set that is otherwise good, and caught by its name."""
 
+import json
+from dataclasses import replace
+
 import pytest
+from capacity_runs import a_run, profile_with
 from good_set import SERVER, Objects, container, good_set, gpus, many_jobs, pod, scaler, stateful
 from rule_breaks import (
     ALSO,
@@ -203,3 +207,49 @@ def test_variables_that_hold_no_secret_may_have_a_value(name: str) -> None:
 )
 def test_a_malformed_object_is_found_fault_with_and_never_a_traceback(manifest: Manifest) -> None:
     assert violations(lint((manifest,), nrp()))
+
+
+def test_many_jobs_are_a_notice_where_grace_sends_a_few_at_a_time() -> None:
+    objects = good_set()
+    many_jobs(objects, 400)
+    run = a_run(nrp(), "smollm2-135m")
+    findings = lint(tuple(objects.values()), run.profile, run)
+    assert not violations(findings)
+    assert [finding.rule for finding in findings] == ["site-jobs-applied"]
+    assert findings[0].detail == "403 Jobs"
+
+
+def test_many_jobs_are_a_violation_where_nothing_holds_them_back() -> None:
+    objects = good_set()
+    many_jobs(objects, 400)
+    run = a_run(profile_with("nrp", jobs={"at_once": None}), "smollm2-135m")
+    findings = lint(tuple(objects.values()), run.profile, run)
+    assert [finding.rule for finding in violations(findings)] == ["site-jobs-at-once"]
+
+
+def test_a_claim_smaller_than_the_weights_is_caught_if_the_run_is_known() -> None:
+    objects = good_set()
+    claim = objects["PersistentVolumeClaim/weights-smollm2-135m"]
+    claim["spec"]["resources"]["requests"]["storage"] = "50M"
+    run = a_run(nrp(), "smollm2-135m")
+    findings = lint(tuple(objects.values()), run.profile, run)
+    assert [finding.rule for finding in findings] == ["claim-size"]
+    claim["spec"]["resources"]["requests"]["storage"] = "100M"
+    assert lint(tuple(objects.values()), run.profile, run) == ()
+
+
+def test_objects_in_another_namespace_than_the_runs_are_caught() -> None:
+    run = replace(a_run(nrp(), "smollm2-135m"), namespace="elsewhere")
+    findings = lint(tuple(good_set().values()), run.profile, run)
+    assert {finding.rule for finding in findings} == {"namespace-same"}
+
+
+def test_gpus_of_models_that_are_served_one_after_another_are_not_added_up() -> None:
+    objects = good_set()
+    small_gpus(objects, S, 30)
+    second = json.loads(json.dumps(objects[S]))
+    second["metadata"]["name"] = "model-second"
+    objects["Job/model-second"] = second
+    run = a_run(nrp(), "smollm2-135m")
+    assert not violations(lint(tuple(objects.values()), run.profile, run))
+    assert violations(lint(tuple(objects.values()), run.profile))

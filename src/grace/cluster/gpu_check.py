@@ -44,8 +44,9 @@ def gpu_findings(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFindi
                 "take it out, or correct it",
             )
             continue
-        yield from _product(profile, name, nodes)
-        if product.count is not None:
+        doubts = list(_product(profile, name, nodes))
+        yield from doubts
+        if product.count is not None and not doubts:
             counted = _count(nodes, gpus.resource_of(name))
             if counted is not None and counted < product.count:
                 words = f"profile {profile.name} says {product.count} × {name}; the nodes have "  # noqa: RUF001 (a multiplication sign is meant)
