@@ -1,7 +1,9 @@
 """Each rule is broken in a set that is otherwise good, and caught by its name."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from capacity_runs import a_run, profile_with
@@ -20,8 +22,19 @@ from rule_breaks import (
     storage,
 )
 
-from grace.cluster.policies import RULES, Finding, Manifest, Severity, lint, violations
+from grace.cluster.policies import (
+    GENERAL_RULES,
+    RULES,
+    SITE_RULES,
+    Finding,
+    Manifest,
+    Severity,
+    lint,
+    violations,
+)
 from grace.cluster.profile import Profile, load_profile
+
+ROOT = Path(__file__).parents[2]
 
 
 def nrp() -> Profile:
@@ -253,3 +266,31 @@ def test_gpus_of_models_that_are_served_one_after_another_are_not_added_up() -> 
     run = a_run(nrp(), "smollm2-135m")
     assert not violations(lint(tuple(objects.values()), run.profile, run))
     assert violations(lint(tuple(objects.values()), run.profile))
+
+
+def test_the_documentation_names_every_rule() -> None:
+    page = (ROOT / "docs/explanation/site-rules.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        assert f"`{rule.id}`" in page
+    for rule in GENERAL_RULES:
+        assert f"| `{rule.id}` | {rule.words} |" in page
+
+
+def test_every_rule_of_the_nrp_is_known_with_its_page_and_has_a_check() -> None:
+    rules = nrp().rules
+    for name in type(rules).model_fields:
+        assert getattr(rules, name) is not None, name
+    pages = {getattr(rules, name).source for name in type(rules).model_fields}
+    assert len(pages) == 3
+    checked = [rule for rule in SITE_RULES if rule.site is not None and rule.site(rules)]
+    assert len(checked) == len(SITE_RULES)
+
+
+@pytest.mark.parametrize("page", ["docs/how-to/nrp.md", "docs/explanation/site-rules.md"])
+def test_the_profiles_in_the_documentation_are_valid(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+    assert blocks
+    for block in blocks:
+        path = tmp_path / "mine.yaml"
+        path.write_text(block, encoding="utf-8")
+        assert load_profile(str(path)).name == "my-lab"
