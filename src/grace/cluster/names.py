@@ -10,7 +10,11 @@ has the same one.
 import hashlib
 import re
 
+from grace.cluster.steps import Step
+
 LONGEST = 63
+LONGEST_JOB = 52
+"""A Job's pods are called by its name and up to 11 characters more."""
 _DIGEST = 6
 _OTHER = re.compile(r"[^a-z0-9]+")
 # What ends like this may be the slug of something else.
@@ -49,3 +53,53 @@ def joined(*parts: str, longest: int = LONGEST) -> str:
     if len(name) > longest:
         raise ValueError(f"{name!r} has {len(name)} characters; expected {longest} at most")
     return name
+
+
+def server_name(key: str) -> str:
+    """
+    Return what the server of a model is called: its StatefulSet or Job, and its Service.
+
+    >>> server_name("gemma-2-2b")
+    'model-gemma-2-2b'
+    """
+    return joined("model", slug(key))
+
+
+def peers_name(key: str) -> str:
+    """Return what the headless Service of a model's pods is called."""
+    return joined("peers", slug(key))
+
+
+def weights_name(key: str) -> str:
+    """Return what the claim for a model's weights is called."""
+    return joined("weights", slug(key))
+
+
+def step_job_name(run_id: str, step: Step) -> str:
+    """
+    Return what the Job of a step is called: `respond-exp1-gemma-2-2b-20260131t235959z`.
+
+    Args:
+        run_id: Of the run, 16 characters.
+
+        step: The step.
+    """
+    return joined(
+        step.kind, step.experiment or "", slug(step.model, 22), run_id, longest=LONGEST_JOB
+    )
+
+
+def files_job_name(run_id: str) -> str:
+    """Return what the Job is called whose pod hands a run's files over."""
+    return joined("files", run_id, longest=LONGEST_JOB)
+
+
+def step_label(name: str) -> str:
+    """
+    Return a step's name as the value of a label.
+
+    >>> step_label("respond.exp1.gemma-2-2b")
+    'respond.exp1.gemma-2-2b'
+    """
+    # A step's name holds a key, which may be as long as a value may be.
+    return name if len(name) <= LONGEST else slug(name, LONGEST)

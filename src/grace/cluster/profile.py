@@ -64,12 +64,16 @@ class GpuProduct(Strict):
     """A kind of GPU that the site has."""
 
     memory_gb: float = Field(gt=0)
+    resource: str | None = None
+    """What pods ask for, where these GPUs are a resource of their own: `nvidia.com/a100`."""
     count: int | None = Field(default=None, ge=0)
     """How many there are, if known; only a live cluster knows how many are free."""
     quota: int | None = Field(default=None, ge=0)
     """How many a namespace may use without asking; None: no limit is known."""
     request_form: str = ""
     """Where more are asked for."""
+    tokens_per_second: Mapping[str, float] = Field(default_factory=dict)
+    """Measured by you, by catalogue key, or `*` for all models; none are assumed."""
 
 
 class GpuSettings(Strict):
@@ -80,6 +84,13 @@ class GpuSettings(Strict):
     """The node label that says which product a node has."""
     products: Mapping[str, GpuProduct] = Field(default_factory=dict)
     """By value of the label; empty: no GPUs."""
+    runtime_class: str | None = Field(default=None, pattern=_LABEL)
+    """The RuntimeClass of pods with GPUs, where containers do not see them otherwise (k3s)."""
+
+    def resource_of(self, product: str) -> str:
+        """Return what a pod asks for to get a GPU of that product."""
+        known = self.products.get(product)
+        return self.resource if known is None or known.resource is None else known.resource
 
 
 class TolerationSettings(Strict):
@@ -154,6 +165,8 @@ class ModelServerSettings(Strict):
     """Instead of the catalogue's figures, for models without GPUs."""
     threads: int | None = Field(default=None, ge=1)
     """Compute threads of a server on CPUs; None: as many as whole CPUs asked for."""
+    arguments: Mapping[Literal["vllm", "tgi"], tuple[str, ...]] = Field(default_factory=dict)
+    """Further arguments of such servers, for speed: `{"vllm": ["--max-num-seqs", "512"]}`."""
     shared_memory_gb: float = Field(default=8, gt=0)
     """Of /dev/shm, for servers on GPUs; counts as memory."""
     startup_minutes: int = Field(default=60, ge=1)

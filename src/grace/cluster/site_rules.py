@@ -81,6 +81,8 @@ class GpusAtOnce(SiteRule):
     """With more GPUs than this, the plan is shown to the admins first."""
 
     more_than: int = Field(ge=1)
+    contact: str = ""
+    """Where the plan is shown."""
 
 
 class StorageClasses(SiteRule):
@@ -89,6 +91,8 @@ class StorageClasses(SiteRule):
     allowed: tuple[str, ...] = Field(min_length=1)
     forbidden: dict[str, str] = Field(default_factory=dict)
     """Class to the reason why not."""
+    one_node: tuple[str, ...] = ()
+    """Classes whose volumes one node mounts at a time: ReadWriteOnce only."""
 
 
 class NoInstalls(SiteRule):

@@ -1,0 +1,296 @@
+"""Each rule is broken in a set that is otherwise good, and caught by its name."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from capacity_runs import a_run, profile_with
+from good_set import SERVER, Objects, container, good_set, gpus, many_jobs, pod, scaler, stateful
+from rule_breaks import (
+    ALSO,
+    BREAKS,
+    Break,
+    J,
+    S,
+    W,
+    environment,
+    limit,
+    small_gpus,
+    stateful_gpu,
+    storage,
+)
+
+from grace.cluster.policies import (
+    GENERAL_RULES,
+    RULES,
+    SITE_RULES,
+    Finding,
+    Manifest,
+    Severity,
+    lint,
+    violations,
+)
+from grace.cluster.profile import Profile, load_profile
+
+ROOT = Path(__file__).parents[2]
+
+
+def nrp() -> Profile:
+    """Return the NRP's profile."""
+    return load_profile("nrp")
+
+
+def without_secret(objects: Objects) -> Objects:
+    """Take away what only the NRP's profile names."""
+    container(objects, W).pop("env")
+    return objects
+
+
+def found(objects: Objects, profile: Profile | None = None) -> tuple[Finding, ...]:
+    return lint(tuple(objects.values()), profile or nrp())
+
+
+def rules_found(findings: tuple[Finding, ...], severity: Severity) -> set[str]:
+    return {finding.rule for finding in findings if finding.severity is severity}
+
+
+def test_a_good_set_breaks_no_rule_of_any_profile() -> None:
+    assert found(good_set()) == ()
+    assert found(without_secret(good_set()), load_profile("local")) == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"), BREAKS, ids=[f"{rule}-{number}" for number, (rule, _) in enumerate(BREAKS)]
+)
+def test_a_broken_rule_is_caught_by_its_name(rule: str, broken: Break) -> None:
+    objects = good_set()
+    broken(objects)
+    severity = next(it.severity for it in RULES if it.id == rule)
+    findings = found(objects)
+    assert rules_found(findings, severity) == {rule, *ALSO.get(rule, ())}
+    if severity is Severity.NOTICE:
+        assert not violations(findings)
+
+
+def test_each_rule_has_been_broken() -> None:
+    elsewhere = {"gpu-quota", "site-jobs-applied", "claim-size"}
+    assert {rule for rule, _ in BREAKS} | elsewhere == {rule.id for rule in RULES}
+
+
+def test_rule_names_are_unique_and_words_are_complete() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert rule.words
+        assert rule.remedy
+        assert not rule.words.endswith(".")
+
+
+def test_a_finding_names_object_field_value_rule_source_and_remedy() -> None:
+    objects = good_set()
+    limit("cpu", "2")(objects)
+    (finding,) = found(objects)
+    assert finding.object == J
+    assert finding.field == "spec.template.spec.containers[0].resources.limits.cpu"
+    assert finding.value == "2"
+    assert "1.2 times the requests" in finding.words
+    assert finding.source.startswith("https://nationalresearchplatform.org/")
+    assert finding.remedy in str(finding)
+    assert f"{J}: spec.template.spec.containers[0].resources.limits.cpu is '2'" in str(finding)
+
+
+def test_figures_come_from_the_profile() -> None:
+    profile = nrp()
+    ratio = profile.rules.limits_ratio
+    assert ratio is not None
+    looser = profile.rules.model_copy(
+        update={"limits_ratio": ratio.model_copy(update={"at_most": 2.0})}
+    )
+    objects = good_set()
+    limit("cpu", "2")(objects)
+    assert found(objects, profile.model_copy(update={"rules": looser})) == ()
+
+
+def test_limits_at_exactly_the_ratio_are_within_it() -> None:
+    objects = good_set()
+    limit("cpu", "1200m")(objects)
+    assert found(objects) == ()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["grace", "stage", "respond", "--study", "sleep.yaml"],
+        ["grace", "stage", "respond", "--model", "sleep"],
+        ["grace", "stage", "respond", "--study", "/grace/inputs/sleep-study.yaml"],
+        ["grace", "stage", "respond", "--config", "oversleep asleep sleepy"],
+        ["grace", "models", "pull", "pip-model"],
+        ["sh", "-c", "tail -f /grace/logs/run.log"],
+    ],
+)
+def test_a_name_that_sounds_like_sleep_or_pip_is_no_sleep_and_no_pip(words: list[str]) -> None:
+    objects = good_set()
+    container(objects, W)["command"] = words
+    assert found(objects) == ()
+
+
+def test_a_sleep_outside_a_job_is_allowed() -> None:
+    objects = good_set()
+    container_ = container({"x": stateful(objects)}, "x")
+    container_["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", "5"]}}}
+    assert not violations(found(objects))
+
+
+def test_the_site_rules_of_another_site_are_not_checked() -> None:
+    objects = good_set()
+    limit("cpu", "2")(objects)
+    storage("grace-output", "standard")(objects)
+    many_jobs(objects, 500)
+    assert found(without_secret(objects), load_profile("local")) == ()
+
+
+def test_a_quota_of_zero_is_told_with_the_place_to_ask() -> None:
+    objects = good_set()
+    gpus(objects, S, 1, "NVIDIA-A100-SXM4-80GB", "nvidia.com/a100")
+    findings = found(objects)
+    assert not violations(findings)
+    (quota,) = [finding for finding in findings if finding.rule == "gpu-quota"]
+    assert quota.severity is Severity.NOTICE
+    assert "https://nrp.ai/reservations" in quota.detail
+
+
+def test_a_quota_is_told_too_where_only_the_resource_names_the_product() -> None:
+    objects = good_set()
+    gpus(objects, S, 1, "NVIDIA-A100-SXM4-80GB", "nvidia.com/a100")
+    pod(objects, S).pop("affinity")
+    assert "gpu-quota" in {finding.rule for finding in found(objects)}
+
+
+def test_an_exception_of_the_site_is_respected() -> None:
+    profile = nrp()
+    rule = profile.rules.long_running
+    assert rule is not None
+    for exceptions in (("smollm2-135m",), ("*",)):
+        excepted = rule.model_copy(update={"exceptions": exceptions})
+        rules = profile.rules.model_copy(update={"long_running": excepted})
+        objects = good_set()
+        stateful_gpu(objects)
+        findings = found(objects, profile.model_copy(update={"rules": rules}))
+        assert not violations(findings)
+        assert "site-long-running" not in {finding.rule for finding in findings}
+
+
+def test_autoscalers_count_for_the_gpus_at_once() -> None:
+    objects = good_set()
+    made = scaler(objects)
+    made["spec"]["maxReplicas"] = 26
+    small_gpus(objects, f"StatefulSet/{SERVER}", 2)
+    assert "site-gpus-at-once" in {finding.rule for finding in found(objects)}
+
+
+def test_secrets_are_not_shown() -> None:
+    objects = good_set()
+    environment(name="HF_TOKEN", value="the-secret-itself")(objects)
+    assert "the-secret-itself" not in "\n".join(map(str, found(objects)))
+
+
+@pytest.mark.parametrize(
+    "name", ["MAX_TOKENS", "HF_TOKEN_PATH", "GRACE_API_KEY_FILE", "TOKENIZERS_PARALLELISM"]
+)
+def test_variables_that_hold_no_secret_may_have_a_value(name: str) -> None:
+    objects = good_set()
+    environment(name=name, value="1")(objects)
+    assert found(objects) == ()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {},
+        {"kind": "Job"},
+        {"kind": "Job", "metadata": None, "spec": []},
+        {"kind": "Job", "metadata": {"name": 3}, "spec": {"template": {"spec": {"containers": 1}}}},
+        {"kind": "NetworkPolicy", "spec": {"podSelector": [], "egress": [None, {"to": [3]}]}},
+        {"kind": "StatefulSet", "spec": {"volumeClaimTemplates": [None]}},
+        {"kind": "Service", "spec": {"ports": ["x"], "selector": "y"}},
+        {"kind": "Role", "rules": [None]},
+        {"kind": "RoleBinding", "subjects": {"a": 1}, "roleRef": []},
+    ],
+)
+def test_a_malformed_object_is_found_fault_with_and_never_a_traceback(manifest: Manifest) -> None:
+    assert violations(lint((manifest,), nrp()))
+
+
+def test_many_jobs_are_a_notice_where_grace_sends_a_few_at_a_time() -> None:
+    objects = good_set()
+    many_jobs(objects, 400)
+    run = a_run(nrp(), "smollm2-135m")
+    findings = lint(tuple(objects.values()), run.profile, run)
+    assert not violations(findings)
+    assert [finding.rule for finding in findings] == ["site-jobs-applied"]
+    assert findings[0].detail == "403 Jobs"
+
+
+def test_many_jobs_are_a_violation_where_nothing_holds_them_back() -> None:
+    objects = good_set()
+    many_jobs(objects, 400)
+    run = a_run(profile_with("nrp", jobs={"at_once": None}), "smollm2-135m")
+    findings = lint(tuple(objects.values()), run.profile, run)
+    assert [finding.rule for finding in violations(findings)] == ["site-jobs-at-once"]
+
+
+def test_a_claim_smaller_than_the_weights_is_caught_if_the_run_is_known() -> None:
+    objects = good_set()
+    claim = objects["PersistentVolumeClaim/weights-smollm2-135m"]
+    claim["spec"]["resources"]["requests"]["storage"] = "50M"
+    run = a_run(nrp(), "smollm2-135m")
+    findings = lint(tuple(objects.values()), run.profile, run)
+    assert [finding.rule for finding in findings] == ["claim-size"]
+    claim["spec"]["resources"]["requests"]["storage"] = "100M"
+    assert lint(tuple(objects.values()), run.profile, run) == ()
+
+
+def test_objects_in_another_namespace_than_the_runs_are_caught() -> None:
+    run = replace(a_run(nrp(), "smollm2-135m"), namespace="elsewhere")
+    findings = lint(tuple(good_set().values()), run.profile, run)
+    assert {finding.rule for finding in findings} == {"namespace-same"}
+
+
+def test_gpus_of_models_that_are_served_one_after_another_are_not_added_up() -> None:
+    objects = good_set()
+    small_gpus(objects, S, 30)
+    second = json.loads(json.dumps(objects[S]))
+    second["metadata"]["name"] = "model-second"
+    objects["Job/model-second"] = second
+    run = a_run(nrp(), "smollm2-135m")
+    assert not violations(lint(tuple(objects.values()), run.profile, run))
+    assert violations(lint(tuple(objects.values()), run.profile))
+
+
+def test_the_documentation_names_every_rule() -> None:
+    page = (ROOT / "docs/explanation/site-rules.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        assert f"`{rule.id}`" in page
+    for rule in GENERAL_RULES:
+        assert f"| `{rule.id}` | {rule.words} |" in page
+
+
+def test_every_rule_of_the_nrp_is_known_with_its_page_and_has_a_check() -> None:
+    rules = nrp().rules
+    for name in type(rules).model_fields:
+        assert getattr(rules, name) is not None, name
+    pages = {getattr(rules, name).source for name in type(rules).model_fields}
+    assert len(pages) == 3
+    checked = [rule for rule in SITE_RULES if rule.site is not None and rule.site(rules)]
+    assert len(checked) == len(SITE_RULES)
+
+
+@pytest.mark.parametrize("page", ["docs/how-to/nrp.md", "docs/explanation/site-rules.md"])
+def test_the_profiles_in_the_documentation_are_valid(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+    assert blocks
+    for block in blocks:
+        path = tmp_path / "mine.yaml"
+        path.write_text(block, encoding="utf-8")
+        assert load_profile(str(path)).name == "my-lab"
