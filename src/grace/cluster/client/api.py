@@ -8,8 +8,10 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import aiohttp
@@ -105,6 +107,13 @@ class Api:
         patience: How often requests are repeated.
 
         request_seconds: Longest time for one request.
+
+    Attributes:
+        access: How it is reached now.
+
+        patience: As given.
+
+        ahead: How far the cluster's clock is ahead of this machine's.
     """
 
     def __init__(
@@ -117,6 +126,7 @@ class Api:
     ) -> None:
         self.access = access
         self.patience = patience or Patience()
+        self.ahead = timedelta()
         self._renew = renew
         self._renewing = asyncio.Lock()
         self._seconds = request_seconds
@@ -189,6 +199,7 @@ class Api:
         ) as response:
             body = await response.read()
             status, given = response.status, response.headers
+        self._compare_clocks(given.get("Date", ""))
         if status >= 400:
             return Answer(status, None, read_refusal(status, body, given))
         if status >= 300:
@@ -317,6 +328,12 @@ class Api:
                 f"cannot {doing}: the connection to {self.access.server} failed "
                 f"({type(error).__name__})"
             ) from error
+
+    def _compare_clocks(self, date: str) -> None:
+        with suppress(ValueError):
+            ahead = parsedate_to_datetime(date) - datetime.now(UTC)
+            # The header has whole seconds.
+            self.ahead = ahead if abs(ahead) > timedelta(seconds=2) else timedelta()
 
     async def _renewed(self, stale: Access) -> bool:
         """Get new credentials, unless another request has just done so."""

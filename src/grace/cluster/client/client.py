@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,7 +26,7 @@ from grace.cluster.client.watching import Change, watch
 from grace.errors import ClusterDenied, ClusterError, ObjectMissing
 
 FIELD_MANAGER = "grace"
-"""Who owns the fields that Grace sets; managers whose names begin with it are Grace's as well."""
+"""Who owns the fields that Grace sets, where nothing else is said."""
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
 
@@ -99,6 +100,10 @@ class ClusterClient:
         """The kubeconfig's context."""
         return self._api.access.context
 
+    def now(self) -> datetime:
+        """Return the time as the cluster has it, which the times of its objects are compared with."""
+        return datetime.now(UTC) + self._api.ahead
+
     @property
     def namespace(self) -> str | None:
         """The context's namespace, if it has one."""
@@ -120,8 +125,9 @@ class ClusterClient:
         """
         Make an object, or bring the fields that are Grace's to what the manifest says.
 
-        Fields that another manager of Grace's owns are taken over; those that
-        somebody else owns are not.
+        Fields that `grace` or this manager set by other means are taken over;
+        those that somebody else owns are not. So whoever applies an object
+        under a name of its own first keeps it: two runs cannot both have it.
 
         Args:
             manifest: Complete for this manager: what it set before and is not
@@ -135,28 +141,30 @@ class ClusterClient:
             The object as the cluster has it now.
 
         Raises:
-            ClusterError: A field belongs to somebody else, cannot be changed, or
-                is invalid; the message says which, and what to do.
+            FieldConflict: A field belongs to somebody else.
+
+            ClusterError: A field cannot be changed, or is invalid; the message
+                says which, and what to do.
         """
         target = id_of(manifest)
         doing = f"apply {target}"
         query = [("fieldManager", manager), ("fieldValidation", "Strict")]
         query += [("dryRun", "All")] if dry_run else []
-        answer = await self._patch(target, doing, manifest, query, ours_is_fine=True)
+        ours = frozenset({FIELD_MANAGER, manager})
+        answer = await self._patch(target, doing, manifest, query, ours)
         if answer is None:
-            answer = await self._patch(
-                target, doing, manifest, [*query, ("force", "true")], ours_is_fine=False
-            )
+            forced = [*query, ("force", "true")]
+            answer = await self._patch(target, doing, manifest, forced, frozenset())
         return _object(answer, doing)
 
     async def _patch(
-        self, target: ObjectId, doing: str, body: Manifest, query: Query, *, ours_is_fine: bool
+        self, target: ObjectId, doing: str, body: Manifest, query: Query, ours: frozenset[str]
     ) -> JsonValue:
         """Apply; None means that only managers of ours stand in the way."""
 
-        def ours(refusal: Refusal) -> bool:
+        def only_ours(refusal: Refusal) -> bool:
             managers = refusal.conflicting_managers
-            return ours_is_fine and bool(managers) and all(map(_is_ours, managers))
+            return bool(managers) and ours.issuperset(managers)
 
         answer = await self._api.send(
             "PATCH",
@@ -166,7 +174,7 @@ class ClusterClient:
             query=query,
             body=body,
             content_type=APPLY,
-            accepts=ours,
+            accepts=only_ours,
         )
         return answer.document
 
@@ -539,10 +547,6 @@ class ClusterClient:
 def digest_manager(name: str) -> str:
     """Return a field manager of Grace's own for a part of an object: at most 128 characters."""
     return f"{FIELD_MANAGER}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-
-
-def _is_ours(manager: str) -> bool:
-    return manager == FIELD_MANAGER or manager.startswith(f"{FIELD_MANAGER}-")
 
 
 def _is_missing(refusal: Refusal) -> bool:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from grace.cluster.client.objects import Manifest, ObjectId, parts, text
-from grace.errors import ClusterDenied, ClusterError, ClusterUnavailable, ObjectMissing
+from grace.errors import (
+    ClusterDenied,
+    ClusterError,
+    ClusterUnavailable,
+    FieldConflict,
+    ObjectMissing,
+)
 from grace.hiding import printable
 from grace.keys import hide_keys
 
@@ -144,11 +150,11 @@ def _forbidden(refusal: Refusal, what: str) -> ClusterError:
     )
 
 
-def _conflict(refusal: Refusal, doing: str, target: ObjectId | None) -> ClusterError:
+def _conflict(refusal: Refusal, doing: str, target: ObjectId | None) -> FieldConflict:
     managers = " and ".join(repr(shown(name)) for name in refusal.conflicting_managers)
     fields = ", ".join(shown(field) for field in refusal.conflicting_fields) or "some fields"
     who = f"{target}" if target is not None else "the object"
-    return ClusterError(
+    return FieldConflict(
         f"cannot {doing}: {fields} of {who} belong to field manager {managers}, not to grace\n"
         f"somebody else keeps this object: give the run another namespace, or remove the object "
         f"with `{_kubectl('delete', target)}` if it is yours, and start again"
