@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -105,8 +106,12 @@ class FakeApi:
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
         self.logs: dict[str, list[str]] = {}
-        self.commands: Callable[[list[str], bytes], tuple[bytes, str, int]] = lambda *_: (b"", "", 0)
-        self.protocols = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+        self.commands: Callable[[list[str], bytes], tuple[bytes, str, int]] = lambda *_: (
+            b"",
+            "",
+            0,
+        )
+        self.protocols: tuple[str, ...] = ("v5.channel.k8s.io", "v4.channel.k8s.io")
         self.allowed: Callable[[Object], bool] = lambda _: True
         self.token: str | None = None
         self.ran: list[str] = []
@@ -144,6 +149,11 @@ class FakeApi:
         """Let the next requests to addresses that contain *path* fail."""
         self.faults.append(Fault(method, path, **details))
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so; it is looked at with each request and each change."""
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(condition)
+
     async def drop_watches(self) -> None:
         """Break all connections of watches."""
         async with self._changed:
@@ -158,22 +168,18 @@ class FakeApi:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         self.requests.append((request.method, request.path_qs))
+        async with self._changed:
+            self._changed.notify_all()
         if self.token is not None and request.headers.get("Authorization") != self.token:
             return _status(401, "Unauthorized", "Unauthorized")
         fault = self._fault(request)
         if fault is not None:
             return await self._misbehave(request, fault)
-        if path == "/version":
-            return web.json_response({"gitVersion": "v1.36.2"})
         if path.startswith("/apis/authorization.k8s.io/"):
             return await self._review(request)
-        if request.method == "GET" and re.fullmatch(r"/api/v1|/apis/[^/]+/[^/]+", path):
-            if "keda" in path:
-                return _status(404, "NotFound", "the server could not find the requested resource")
-            return web.json_response({"resources": [{"kind": "Job"}, {"kind": "CronJob"}]})
         found = _PATH.fullmatch(path)
         if found is None:
-            return _status(404, "NotFound", f"no such address: {path}")
+            return self._about_itself(request)
         namespace, plural = found["namespace"] or "", found["plural"]
         name, sub = found["name"], found["sub"]
         if sub == "exec":
@@ -185,6 +191,16 @@ class FakeApi:
         if request.query.get("watch") == "true":
             return await self._watch(request, plural, namespace)
         return await self._list(request, plural, namespace)
+
+    def _about_itself(self, request: web.Request) -> web.Response:
+        path = request.path
+        if path == "/version":
+            return web.json_response({"gitVersion": "v1.36.2"})
+        if request.method == "GET" and re.fullmatch(r"/api/v1|/apis/[^/]+/[^/]+", path):
+            if "keda" in path:
+                return _status(404, "NotFound", "the server could not find the requested resource")
+            return web.json_response({"resources": [{"kind": "Job"}, {"kind": "CronJob"}]})
+        return _status(404, "NotFound", f"no such address: {path}")
 
     def _fault(self, request: web.Request) -> Fault | None:
         for fault in self.faults:
@@ -222,29 +238,25 @@ class FakeApi:
     ) -> web.Response:
         sent = await request.json()
         manager = request.query["fieldManager"]
-        forced = request.query.get("force") == "true"
         fields = dict(_leaves(sent))
         owners = self.owners.setdefault(key, {})
         now = copy.deepcopy(live) if live is not None else {}
-        conflicts = []
-        for path, value in fields.items():
-            others = owners.get(path, set()) - {manager}
-            if others and _get(now, path) != value:
-                if forced:
-                    owners[path] = set()
-                else:
-                    conflicts += [(path, other) for other in sorted(others)]
-        if conflicts:
-            causes = [
-                {
-                    "reason": "FieldManagerConflict",
-                    "message": f'conflict with "{other}"',
-                    "field": "." + ".".join(path),
-                }
-                for path, other in conflicts
-            ]
+        conflicts = [
+            {
+                "reason": "FieldManagerConflict",
+                "message": f'conflict with "{other}"',
+                "field": "." + ".".join(path),
+            }
+            for path, value in fields.items()
+            if _get(now, path) != value
+            for other in sorted(owners.get(path, set()) - {manager})
+        ]
+        if conflicts and request.query.get("force") != "true":
             message = f"Apply failed with {len(conflicts)} conflicts"
-            return _status(409, "Conflict", message, causes)
+            return _status(409, "Conflict", message, conflicts)
+        for path, value in fields.items():
+            if _get(now, path) != value:
+                owners[path] = set()
         for path in [path for path, found in owners.items() if manager in found]:
             if path not in fields:
                 owners[path].discard(manager)
@@ -329,9 +341,7 @@ class FakeApi:
         metadata = {"resourceVersion": str(self.version), "continue": more}
         return web.json_response({"metadata": metadata, "items": found[start : start + limit]})
 
-    async def _watch(
-        self, request: web.Request, plural: str, namespace: str
-    ) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         seen = int(request.query["resourceVersion"])
@@ -517,7 +527,7 @@ class FakeApi:
             status |= {"phase": "Running", "startTime": _now(), "looks": script.looks}
         elif script.waiting or script.restarts:
             state = {"waiting": {"reason": script.waiting}} if script.waiting else {}
-            container = {"name": "server", "image": "x:1", "state": state}
+            container: Object = {"name": "server", "image": "x:1", "state": state}
             container["restartCount"] = script.restarts
             status |= {"containerStatuses": [container], "startTime": _LONG_AGO}
         elif status["looks"] > 0:
@@ -581,8 +591,6 @@ class FakeApi:
 
 
 def _now() -> str:
-    from datetime import UTC, datetime
-
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -36,7 +36,10 @@ def small_run(
 
 
 def small_profile(
-    at_once: int = 1, gpus_at_once: int | None = None, jobs_at_once: int | None = None, **servers: Any
+    at_once: int = 1,
+    gpus_at_once: int | None = None,
+    jobs_at_once: int | None = None,
+    **servers: Any,
 ) -> Profile:
     """Return the local profile with other bounds."""
     profile = load_profile("local")

@@ -1,7 +1,8 @@
 """Whole runs on a fake cluster: to the end, through failures, and through kills."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 from fake_api import FakeApi, JobScript, ServerScript
@@ -15,6 +16,7 @@ from grace.cluster.executor.observing import run_status
 from grace.cluster.executor.status import QuietHook, RunStatus, ServerStatus, StepStatus
 from grace.cluster.executor.stopping import stop_servers
 from grace.cluster.request import ClusterRun
+from grace.cluster.steps import Step, StepName
 from grace.errors import IdentityMismatch
 
 QUICK = Pacing(look_seconds=0.01, settle_seconds=0, progress_seconds=0, patience_seconds=5)
@@ -67,7 +69,9 @@ def finish_well(api: FakeApi, run: ClusterRun, outcome: dict[str, object] | None
             api.jobs[step.name] = JobScript(outcome=outcome or _COMPLETE)
 
 
-async def drive(api: FakeApi, run: ClusterRun, hook: Notes | None = None, **more: bool) -> RunStatus:
+async def drive(
+    api: FakeApi, run: ClusterRun, hook: Notes | None = None, **more: bool
+) -> RunStatus:
     async with client_of(api) as client:
         return await execute(client, desired_of(run), hook=hook, pacing=QUICK, **more)
 
@@ -113,14 +117,14 @@ async def test_no_more_jobs_are_at_work_than_the_profile_allows(api: FakeApi) ->
 async def test_a_failed_step_stops_what_needs_it_and_nothing_else(api: FakeApi) -> None:
     run = small_run(models=("gemma-2-2b", "gemma-2-9b"))
     finish_well(api, run)
-    broken = "respond.exp1.gemma-2-2b"
+    broken = StepName("respond.exp1.gemma-2-2b")
     error = '{"status": "failed", "cells": {}, "error": "the server refuses its key"}'
     api.jobs[broken] = JobScript(fails=9, message=error)
     status = await drive(api, run)
     assert status.exit_code == 1
     found = {step.step.name: step for step in status.steps}
-    assert found[broken].state is StepState.FAILED  # type: ignore[index]  # names are texts here
-    assert "the server refuses its key" in found[broken].reason  # type: ignore[index]  # the same
+    assert found[broken].state is StepState.FAILED
+    assert "the server refuses its key" in found[broken].reason
     assert states(status)["extract.exp1.gemma-2-2b"] is StepState.BLOCKED
     assert states(status)["finish.exp2.gemma-2-2b"] is StepState.DONE
     assert states(status)["finish.exp1.gemma-2-9b"] is StepState.DONE
@@ -170,8 +174,8 @@ async def test_a_finished_run_is_not_run_again_when_its_jobs_are_gone(api: FakeA
 
 async def test_jobs_that_remove_themselves_at_once_are_not_run_twice(api: FakeApi) -> None:
     class Fleeting(SmallManifests):
-        def step_objects(self, run: ClusterRun, step: object, /) -> tuple[dict[str, object], ...]:
-            (job,) = super().step_objects(run, step)  # type: ignore[arg-type]  # a Step it is
+        def step_objects(self, run: ClusterRun, step: Step, /) -> tuple[dict[str, Any], ...]:
+            (job,) = super().step_objects(run, step)
             job["spec"]["ttlSecondsAfterFinished"] = 0
             return (job,)
 
@@ -186,12 +190,17 @@ async def test_killed_at_any_point_and_started_again_the_end_is_the_same(api: Fa
     run = small_run(models=("gemma-2-2b", "smollm2-135m"))
     finish_well(api, run)
     api.jobs["score.exp2.gemma-2-2b"] = JobScript(fails=9)
+
+    def reached(count: int) -> Callable[[], bool]:
+        return lambda: len(api.requests) >= count
+
     status = None
     for lifetime in range(1, 400, 7):
         before = len(api.requests)
         driving = asyncio.create_task(drive(api, run))
-        while not driving.done() and len(api.requests) - before < lifetime:
-            await asyncio.sleep(0)
+        old_enough = asyncio.create_task(api.until(reached(before + lifetime)))
+        await asyncio.wait({driving, old_enough}, return_when=asyncio.FIRST_COMPLETED)
+        old_enough.cancel()
         if driving.done():
             status = driving.result()
             break
@@ -366,8 +375,7 @@ async def test_servers_can_be_stopped_while_the_run_waits(api: FakeApi) -> None:
     run = small_run(experiments=("exp2",))
     api.jobs["score.exp2.smollm2-135m"] = JobScript(looks=10_000)
     driving = asyncio.create_task(drive(api, run))
-    while not api.names("statefulsets"):
-        await asyncio.sleep(0)
+    await api.until(lambda: bool(api.names("statefulsets")))
     driving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await driving
