@@ -13,7 +13,7 @@ import json
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -151,7 +151,7 @@ class FakeApi:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something is so; it is looked at with each request and each change."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(condition)
 
     async def drop_watches(self) -> None:
@@ -189,7 +189,10 @@ class FakeApi:
         if name is not None:
             return await self._one(request, (plural, namespace, name))
         if request.query.get("watch") == "true":
-            return await self._watch(request, plural, namespace)
+            response = web.StreamResponse()
+            with suppress(ConnectionError):
+                await self._watch(request, response, plural, namespace)
+            return response
         return await self._list(request, plural, namespace)
 
     def _about_itself(self, request: web.Request) -> web.Response:
@@ -341,15 +344,16 @@ class FakeApi:
         metadata = {"resourceVersion": str(self.version), "continue": more}
         return web.json_response({"metadata": metadata, "items": found[start : start + limit]})
 
-    async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
-        response = web.StreamResponse()
+    async def _watch(
+        self, request: web.Request, response: web.StreamResponse, plural: str, namespace: str
+    ) -> None:
         await response.prepare(request)
         seen = int(request.query["resourceVersion"])
         cut = self._cut_watches
         if seen < self.oldest:
             gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
             await _write_event(response, "ERROR", gone)
-            return response
+            return
         while cut == self._cut_watches:
             for version, kind, of, where, item in list(self.history):
                 if version > seen and of == plural and where == namespace:
@@ -364,7 +368,6 @@ class FakeApi:
                     await self._changed.wait()
         if request.transport is not None:
             request.transport.abort()
-        return response
 
     async def _review(self, request: web.Request) -> web.Response:
         spec = (await request.json())["spec"]
