@@ -199,6 +199,8 @@ class FakeApi:
         path = request.path
         if path == "/version":
             return web.json_response({"gitVersion": "v1.36.2"})
+        if path == "/apis":
+            return web.json_response({"groups": [{"name": "batch"}, {"name": "argoproj.io"}]})
         if request.method == "GET" and re.fullmatch(r"/api/v1|/apis/[^/]+/[^/]+", path):
             if "keda" in path:
                 return _status(404, "NotFound", "the server could not find the requested resource")

@@ -92,14 +92,16 @@ class SmallManifests:
         self, run: ClusterRun, server: ServerModels, /
     ) -> tuple[dict[str, Any], ...]:
         name = f"model-{_short(server.base.key)}"
-        labels = _labels(run, model=server.base.key)
+        # As the real ones: the controller alone says for which run it is.
+        ours = {"app.kubernetes.io/managed-by": "grace"}
+        labels = {**ours, "grace/model": server.base.key}
         limits = {"nvidia.com/gpu": str(server.base.gpu_count)} if server.base.gpus else {}
         container = {"name": "server", "resources": {"limits": limits}}
         template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
         spec = {"replicas": 1, "template": template}
         return (
             _object("Service", name, labels, spec={}),
-            _object("StatefulSet", name, labels, "apps/v1", spec=spec),
+            _object("StatefulSet", name, _labels(run), "apps/v1", spec=spec),
             _object("PodDisruptionBudget", name, labels, "policy/v1", spec={}),
         )
 

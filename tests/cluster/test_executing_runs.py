@@ -70,10 +70,12 @@ def finish_well(api: FakeApi, run: ClusterRun, outcome: dict[str, object] | None
 
 
 async def drive(
-    api: FakeApi, run: ClusterRun, hook: Notes | None = None, **more: bool
+    api: FakeApi, run: ClusterRun, hook: Notes | None = None, *, retry_failed: bool = False
 ) -> RunStatus:
     async with client_of(api) as client:
-        return await execute(client, desired_of(run), hook=hook, pacing=QUICK, **more)
+        return await execute(
+            client, desired_of(run), hook=hook, pacing=QUICK, retry_failed=retry_failed
+        )
 
 
 def states(status: RunStatus) -> dict[str, StepState]:

@@ -527,6 +527,19 @@ class ClusterClient:
         answer = await self._api.send("GET", "/version", doing=f"reach {self.server}")
         return text(answer.document, "gitVersion")
 
+    async def groups(self) -> frozenset[str] | None:
+        """
+        Return the API groups that the cluster has, without the core; None if that is not permitted.
+
+        Raises:
+            ClusterError: The API does not say.
+        """
+        try:
+            answer = await self._api.send("GET", "/apis", doing="ask for the API groups")
+        except ClusterDenied:
+            return None
+        return frozenset(text(part, "name") for part in parts(answer.document, "groups"))
+
     async def kinds(self, api_version: str) -> frozenset[str]:
         """
         Return the kinds that the cluster has of a group and version; none if it has no such group.

@@ -287,15 +287,17 @@ def _begins(
         for key, server in servers.items()
         if server.standing is ServerStanding.READY and key not in stop
     }
-    able = (
-        step.name
+    able = [
+        step
         for step in steps
         if standings[step.name] is JobStanding.ABSENT
         and judged[step.name].state is StepState.WAITING
         and _can_run(step, judged)
         and (step.server is None or step.server in ready)
-    )
-    return tuple(name for name, _ in zip(able, range(max(places, 0)), strict=False))
+    ]
+    # A server that is up waits for nothing that could wait for it.
+    able.sort(key=lambda step: step.server is None)
+    return tuple(step.name for step in able[: max(places, 0)])
 
 
 def _waits_for(

@@ -139,7 +139,13 @@ class Desired:
         """How much may be held at the same time."""
         profile = self.run.profile
         servers = profile.model_servers
-        return Bounds(servers.at_once, servers.gpus_at_once, profile.jobs.at_once)
+        site = profile.rules.jobs_at_once
+        jobs = [profile.jobs.at_once, None if site is None else site.at_most]
+        return Bounds(
+            servers.at_once,
+            servers.gpus_at_once,
+            min((bound for bound in jobs if bound is not None), default=None),
+        )
 
     @property
     def labels(self) -> dict[str, str]:

@@ -7,14 +7,14 @@ run at once do no harm, since everything they do can be done twice.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from grace.cluster.client import ClusterClient, Manifest, id_of, labels_of, text
 from grace.cluster.executor.decide import JobStanding, ServerStanding
-from grace.cluster.executor.desired import RUN_LABEL, Desired
+from grace.cluster.executor.desired import OURS, RUN_LABEL, Desired
 from grace.cluster.executor.judging import has_ended, is_leaving, uid_of
 from grace.cluster.executor.observing import (
     Standing,
@@ -70,6 +70,7 @@ async def execute(
     hook: ClusterHook | None = None,
     pacing: Pacing | None = None,
     retry_failed: bool = False,
+    before_steps: Callable[[], Awaitable[None]] | None = None,
 ) -> RunStatus:
     """
     Set a run up, and drive it to its end.
@@ -88,6 +89,9 @@ async def execute(
 
         retry_failed: Whether what failed before is tried again.
 
+        before_steps: Called when all is set up, before the first step: sends
+            inputs that are too large for ConfigMaps.
+
     Returns:
         How the run stands at its end; its `exit_code` says how it went.
 
@@ -100,6 +104,8 @@ async def execute(
     told = hook or QuietHook()
     await set_up(client, desired, told)
     await make_record(client, run.namespace, run.run_id)
+    if before_steps is not None:
+        await before_steps()
     if retry_failed:
         await _forget(client, desired)
     return await _Driver(client, desired, told, pacing or Pacing()).drive()
@@ -284,9 +290,7 @@ class _Driver:
         run = self._desired.run
         while True:
             with suppress(ClusterError):
-                async for change in self._client.watch(
-                    kind, run.namespace, labels=self._desired.labels
-                ):
+                async for change in self._client.watch(kind, run.namespace, labels=OURS):
                     self._keep_finished(change.manifest)
                     self._changed.set()
             await asyncio.sleep(self._pacing.look_seconds)
@@ -294,7 +298,8 @@ class _Driver:
     def _keep_finished(self, manifest: Manifest) -> None:
         # A finished Job may remove itself before the next look.
         uid = uid_of(manifest)
-        if text(manifest, "kind") != "Job" or uid in self._gone:
+        ours = labels_of(manifest).get(RUN_LABEL) == self._desired.run.run_id
+        if text(manifest, "kind") != "Job" or not ours or uid in self._gone:
             return
         others = {key: kept for key, kept in self._gone.items() if id_of(kept) != id_of(manifest)}
         # One that is deleted when it is first seen is so that it can be made again.

@@ -127,7 +127,8 @@ async def look_at(client: ClusterClient, desired: Desired, gone: Sequence[Manife
         for item in listed
         if STEP_LABEL in labels_of(item) and labels_of(item).get(RUN_LABEL) == run.run_id
     }
-    pods = pods_by_owner(await client.list("Pod", namespace, labels=desired.labels))
+    # Not by run: a server's pods carry none. They are told apart by what made them.
+    pods = pods_by_owner(await client.list("Pod", namespace, labels=OURS))
     controllers = {
         key: by_id[server.controller]
         for key, server in desired.servers.items()

@@ -7,11 +7,12 @@ from grace.cluster.client import ClusterClient, Manifest, id_of, text
 from grace.cluster.executor.desired import Desired
 from grace.cluster.executor.status import PHASE_TITLES, ClusterHook
 from grace.cluster.stored_run import store_run
-from grace.errors import ClusterError
+from grace.errors import ClusterDenied, ClusterError
 
 _NAMESPACE_SECONDS = 60
 _CLAIM_SECONDS = 300
 _LOOK_SECONDS = 1.0
+_LEFT_OUT = frozenset({"Role", "RoleBinding"})
 
 
 async def set_up(client: ClusterClient, desired: Desired, hook: ClusterHook) -> None:
@@ -33,7 +34,12 @@ async def set_up(client: ClusterClient, desired: Desired, hook: ClusterHook) -> 
     await store_run(client, run, desired.setup)
     rest = [item for item in desired.setup if text(item, "kind") != "Namespace"]
     for manifest in rest:
-        await client.apply(manifest)
+        try:
+            await client.apply(manifest)
+        except ClusterDenied as error:
+            if text(manifest, "kind") not in _LEFT_OUT:
+                raise
+            hook.message(f"{error}\nit is left out: only who drives runs from a pod needs it")
     claims = [item for item in rest if text(item, "kind") == "PersistentVolumeClaim"]
     for manifest in claims:
         await _wait_for_claim(client, manifest, hook)
