@@ -70,12 +70,15 @@ class ServerScript:
         restarts: How often it has crashed.
 
         unschedulable: Why no node takes it.
+
+        ends_itself: How often its Job completes, as after its node is drained.
     """
 
     looks: int = 2
     waiting: str = ""
     restarts: int = 0
     unschedulable: str = ""
+    ends_itself: int = 0
 
 
 @dataclass
@@ -439,20 +442,21 @@ class FakeApi:
     async def advance(self) -> None:
         """Let the controllers do one thing for each object."""
         for key, item in list(self.objects.items()):
-            if key[0] == "jobs" and key in self.objects:
+            if key[0] not in {"jobs", "statefulsets"} or key not in self.objects:
+                continue
+            if _is_step(item["spec"]["template"]):
                 await self._advance_job(key, copy.deepcopy(item))
-            elif key[0] == "statefulsets" and key in self.objects:
+            else:
                 await self._advance_server(key, copy.deepcopy(item))
         await self._collect_orphans()
         pods = [item for key, item in self.objects.items() if key[0] == "pods"]
-        servers = [pod for pod in pods if "grace/model" in pod["metadata"]["labels"]]
+        servers = [pod for pod in pods if not _is_step(pod)]
         self.gpu_peak = max(self.gpu_peak, sum(map(_gpus, servers)))
         self.server_peak = max(self.server_peak, len(servers))
         at_work = {
             pod["metadata"]["ownerReferences"][0]["uid"]
             for pod in pods
-            if "grace/step" in pod["metadata"]["labels"]
-            and pod["status"]["phase"] in {"Pending", "Running"}
+            if _is_step(pod) and pod["status"]["phase"] in {"Pending", "Running"}
         }
         self.job_peak = max(self.job_peak, len(at_work))
 
@@ -519,6 +523,15 @@ class FakeApi:
         labels = item["spec"]["template"]["metadata"]["labels"]
         script = self.servers.setdefault(labels["grace/model"], ServerScript())
         pods = self._pods_of(item)
+        if item.get("status", {}).get("conditions"):
+            return
+        if script.ends_itself and pods and pods[0]["status"].get("conditions"):
+            script.ends_itself -= 1
+            times = {"startTime": _LONG_AGO, "completionTime": _now()}
+            item["status"] = {"conditions": [{"type": "Complete", "status": "True"}], **times}
+            await self.put(key, item)
+            await self.remove(("pods", key[1], pods[0]["metadata"]["name"]))
+            return
         if not pods:
             await self._make_pod(item, f"{key[2]}-0", labels)
             return
@@ -648,6 +661,10 @@ def _remove(item: Object, path: tuple[str, ...]) -> None:
     for step in path[:-1]:
         item = item.get(step, {})
     item.pop(path[-1], None)
+
+
+def _is_step(item: Object) -> bool:
+    return "grace/step" in item["metadata"]["labels"]
 
 
 def _selected(item: Object, selector: str) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from grace.catalogue.spec import load_catalogue
 from grace.cluster.profile import Profile, load_profile
@@ -74,7 +74,15 @@ def _short(text: str) -> str:
 
 
 class SmallManifests:
-    """Builders in the place of Grace's own."""
+    """
+    Builders in the place of Grace's own.
+
+    Args:
+        controller: What keeps servers running.
+    """
+
+    def __init__(self, controller: Literal["StatefulSet", "Job"] = "StatefulSet") -> None:
+        self._controller = controller
 
     def setup_objects(self, run: ClusterRun, /) -> tuple[dict[str, Any], ...]:
         ours = {"app.kubernetes.io/managed-by": "grace"}
@@ -98,10 +106,11 @@ class SmallManifests:
         limits = {"nvidia.com/gpu": str(server.base.gpu_count)} if server.base.gpus else {}
         container = {"name": "server", "resources": {"limits": limits}}
         template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+        version = "apps/v1" if self._controller == "StatefulSet" else "batch/v1"
         spec = {"replicas": 1, "template": template}
         return (
             _object("Service", name, labels, spec={}),
-            _object("StatefulSet", name, _labels(run), "apps/v1", spec=spec),
+            _object(self._controller, name, _labels(run), version, spec=spec),
             _object("PodDisruptionBudget", name, labels, "policy/v1", spec={}),
         )
 

@@ -305,6 +305,21 @@ async def test_a_server_of_another_run_is_waited_for_and_never_stopped(api: Fake
     assert hook.statuses[0].servers[0].standing is ServerStanding.ELSEWHERE
 
 
+async def test_servers_may_be_jobs_and_are_made_again_when_their_node_was_drained(
+    api: FakeApi,
+) -> None:
+    run = small_run()
+    finish_well(api, run)
+    api.jobs["score.exp2.smollm2-135m"] = JobScript(looks=12)
+    api.servers["smollm2-135m"] = ServerScript(ends_itself=2)
+    async with client_of(api) as client:
+        desired = Desired(run, SmallManifests("Job"))
+        status = await execute(client, desired, pacing=QUICK)
+    assert status.exit_code == 0
+    assert api.servers["smollm2-135m"].ends_itself == 0
+    assert sorted(api.names("jobs")) == sorted(step.job.name for step in desired.steps.values())
+
+
 async def test_two_runs_cannot_both_have_one_server(api: FakeApi) -> None:
     runs: Sequence[ClusterRun] = [
         small_run(timestamp=stamp, experiments=("exp2",))
