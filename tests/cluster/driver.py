@@ -7,7 +7,8 @@ from small_manifests import SmallManifests, small_run
 
 from grace.cluster.client import ClusterClient, Patience
 from grace.cluster.executor.desired import Desired
-from grace.cluster.executor.execute import Pacing, execute
+from grace.cluster.executor.execute import execute
+from grace.cluster.executor.pacing import Pacing
 
 RUN = small_run(models=("gemma-2-2b", "smollm2-135m"))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from small_manifests import NAMESPACE, SmallManifests, small_run
 from grace.cluster.client import ClusterClient, Patience
 from grace.cluster.executor.decide import ServerStanding, StepState
 from grace.cluster.executor.desired import Desired
-from grace.cluster.executor.execute import Pacing, execute
+from grace.cluster.executor.execute import execute
 from grace.cluster.executor.observing import run_status
+from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.status import QuietHook, RunStatus, ServerStatus, StepStatus
 from grace.cluster.executor.stopping import stop_servers
 from grace.cluster.request import ClusterRun
 from grace.cluster.steps import Step, StepName
-from grace.errors import IdentityMismatch
+from grace.errors import ClusterUnavailable, IdentityMismatch
 
 QUICK = Pacing(look_seconds=0.01, settle_seconds=0, progress_seconds=0, patience_seconds=5)
 _PATIENT = Patience(attempts=3, seconds=5, first_wait_seconds=0, longest_wait_seconds=0)
@@ -400,6 +402,87 @@ async def test_servers_can_be_stopped_while_the_run_waits(api: FakeApi) -> None:
         assert await stop_servers(client, desired_of(run)) == ("smollm2-135m",)
         other = small_run(timestamp="20250101T000000Z")
         assert await stop_servers(client, desired_of(other)) == ()
+
+
+async def test_a_server_that_the_cluster_refuses_is_given_up_in_its_words(api: FakeApi) -> None:
+    run = small_run(models=("gemma-2-2b", "gemma-2-9b"), experiments=("exp2",))
+    finish_well(api, run)
+    refused = {"message": "admission webhook denied the request: GPUs need an exception"}
+    api.fail(
+        "PATCH", desired_of(run).servers["gemma-2-2b"].controller.name, status=400, body=refused
+    )
+    status = await drive(api, run)
+    assert {step.step.model for step in status.failed} == {"gemma-2-2b"}
+    assert any("GPUs need an exception" in step.reason for step in status.failed)
+    assert status.servers[0].failure
+
+
+async def test_a_server_that_somebody_edited_is_not_fought_over(api: FakeApi) -> None:
+    run = small_run(experiments=("exp2",))
+    service: Any = desired_of(run).servers["smollm2-135m"].others[0]
+    async with client_of(api) as client:
+        await client.apply({**service, "spec": {"type": "NodePort"}}, manager="kubectl-edit")
+        edited = {**service, "metadata": {**service["metadata"], "labels": {"grace/model": "x"}}}
+        await client.apply(edited, manager="kubectl-edit")
+    status = await drive(api, run)
+    assert status.exit_code == 1
+    assert any("'kubectl-edit'" in step.reason for step in status.failed)
+
+
+async def test_a_job_that_the_cluster_refuses_fails_its_step(api: FakeApi) -> None:
+    run = small_run(experiments=("exp2",))
+    smoke = desired_of(run).steps[run.steps[0].name]
+    api.fail("PATCH", smoke.job.name, status=400, body={"message": "too many of them"})
+    status = await drive(api, run)
+    assert any("too many of them" in step.reason for step in status.failed)
+    assert api.names("statefulsets") == []
+
+
+async def test_an_api_that_stays_away_ends_the_driving_and_not_the_run(api: FakeApi) -> None:
+    run = small_run(experiments=("exp2",))
+    finish_well(api, run)
+
+    class Fails(Notes):
+        def looked(self, status: RunStatus) -> None:
+            api.fail("GET", "/pods", times=10**6)
+
+        def message(self, text: str) -> None:
+            self.reasons.append(text)
+
+    notes = Fails()
+    pacing = replace(QUICK, patience_seconds=0.05)
+    async with client_of(api) as client:
+        with pytest.raises(ClusterUnavailable):
+            await execute(client, desired_of(run), hook=notes, pacing=pacing)
+    assert any("the run goes on there" in reason for reason in notes.reasons)
+    api.faults.clear()
+    assert (await drive(api, run)).exit_code == 0
+
+
+async def test_inputs_are_sent_after_the_set_up_and_before_the_first_step(api: FakeApi) -> None:
+    run = small_run(experiments=("exp2",))
+    seen: list[tuple[list[str], list[str]]] = []
+
+    async def send() -> None:
+        seen.append((api.names("persistentvolumeclaims"), api.names("jobs")))
+
+    async with client_of(api) as client:
+        await execute(client, desired_of(run), pacing=QUICK, before_steps=send)
+    assert seen == [(["grace-output"], [])]
+
+
+async def test_a_running_step_says_where_and_since_when(api: FakeApi) -> None:
+    run = small_run(experiments=("exp2",))
+    notes = Notes()
+    await drive(api, run, notes)
+    running = [
+        step
+        for status in notes.statuses
+        for step in status.steps
+        if step.state is StepState.RUNNING and step.pods
+    ]
+    assert {step.nodes for step in running} == {("node-1",)}
+    assert all(step.since.startswith("20") for step in running)
 
 
 async def test_another_run_of_the_same_timestamp_is_refused(api: FakeApi) -> None:

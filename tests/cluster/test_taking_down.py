@@ -9,8 +9,9 @@ from small_manifests import NAMESPACE, SmallManifests, small_run
 
 from grace.cluster.client import ClusterClient, Patience
 from grace.cluster.executor.desired import Desired
-from grace.cluster.executor.execute import Pacing, execute
+from grace.cluster.executor.execute import execute
 from grace.cluster.executor.observing import run_status
+from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.records import mark_collected
 from grace.cluster.executor.stopping import down, start_server
 from grace.cluster.request import ClusterRun

@@ -2,9 +2,10 @@
 
 from grace.cluster.executor.decide import JobStanding, ServerStanding, StepState
 from grace.cluster.executor.desired import Builders, Desired, default_builders
-from grace.cluster.executor.execute import Pacing, execute
+from grace.cluster.executor.execute import execute
 from grace.cluster.executor.observing import run_status
 from grace.cluster.executor.outcome import Counts, Outcome
+from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.records import Collection, mark_collected
 from grace.cluster.executor.status import (
     PHASE_TITLES,

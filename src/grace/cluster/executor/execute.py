@@ -9,7 +9,7 @@ run at once do no harm, since everything they do can be done twice.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from grace.cluster.client import ClusterClient, Manifest, id_of, labels_of, text
@@ -25,6 +25,7 @@ from grace.cluster.executor.observing import (
     unrecorded_ends,
 )
 from grace.cluster.executor.outcome import outcome_of_pod
+from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.progress import last_words
 from grace.cluster.executor.records import (
     StepEnd,
@@ -40,27 +41,6 @@ from grace.cluster.steps import StepName
 from grace.errors import ClusterError, ClusterUnavailable, FieldConflict
 
 _WATCHED = ("Job", "Pod", "StatefulSet")
-
-
-@dataclass(frozen=True, slots=True)
-class Pacing:
-    """
-    How often the cluster is looked at.
-
-    Attributes:
-        look_seconds: At least once in that time.
-
-        settle_seconds: How long changes are gathered before the next look.
-
-        progress_seconds: How often pods are asked how far they are.
-
-        patience_seconds: How long the API may be unavailable before it is given up.
-    """
-
-    look_seconds: float = 20
-    settle_seconds: float = 1
-    progress_seconds: float = 10
-    patience_seconds: float = 1800
 
 
 async def execute(
@@ -101,14 +81,14 @@ async def execute(
         ClusterError: The cluster refuses, or is not available for too long.
     """
     run = desired.run
-    told = hook or QuietHook()
-    await set_up(client, desired, told)
+    told, paced = hook or QuietHook(), pacing or Pacing()
+    await set_up(client, desired, told, paced)
     await make_record(client, run.namespace, run.run_id)
     if before_steps is not None:
         await before_steps()
     if retry_failed:
         await _forget(client, desired)
-    return await _Driver(client, desired, told, pacing or Pacing()).drive()
+    return await _Driver(client, desired, told, paced).drive()
 
 
 async def _forget(client: ClusterClient, desired: Desired) -> None:

@@ -1,23 +1,32 @@
 """The first phase: what all steps share is made, and the run is stored before all else."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import math
 
 from grace.cluster.client import ClusterClient, Manifest, id_of, text
 from grace.cluster.executor.desired import Desired
+from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.status import PHASE_TITLES, ClusterHook
 from grace.cluster.stored_run import store_run
 from grace.errors import ClusterDenied, ClusterError
 
-_NAMESPACE_SECONDS = 60
-_CLAIM_SECONDS = 300
-_LOOK_SECONDS = 1.0
 _LEFT_OUT = frozenset({"Role", "RoleBinding"})
 
 
-async def set_up(client: ClusterClient, desired: Desired, hook: ClusterHook) -> None:
+async def set_up(
+    client: ClusterClient, desired: Desired, hook: ClusterHook, pacing: Pacing
+) -> None:
     """
-    Make what all steps share, store the run, and wait for namespace and claims.
+    Make what all steps share, store the run, and wait for volume claims.
+
+    Args:
+        client: The cluster.
+
+        desired: The run, with what makes its objects.
+
+        hook: Receives what happens.
+
+        pacing: How long claims are waited for.
 
     Raises:
         IdentityMismatch: The namespace holds another run of the same timestamp.
@@ -28,8 +37,12 @@ async def set_up(client: ClusterClient, desired: Desired, hook: ClusterHook) -> 
     run = desired.run
     namespaces = [item for item in desired.setup if text(item, "kind") == "Namespace"]
     for manifest in namespaces:
-        await client.apply(manifest)
-        await _wait_for_namespace(client, id_of(manifest).name)
+        made = await client.apply(manifest)
+        if text(made, "status", "phase") == "Terminating":
+            raise ClusterError(
+                f"namespace {id_of(manifest).name} is being deleted; wait until it is gone, then "
+                "start again"
+            )
     # Before anything else, so that whatever is made can be found and taken down again.
     await store_run(client, run, desired.setup)
     rest = [item for item in desired.setup if text(item, "kind") != "Namespace"]
@@ -42,23 +55,12 @@ async def set_up(client: ClusterClient, desired: Desired, hook: ClusterHook) -> 
             hook.message(f"{error}\nit is left out: only who drives runs from a pod needs it")
     claims = [item for item in rest if text(item, "kind") == "PersistentVolumeClaim"]
     for manifest in claims:
-        await _wait_for_claim(client, manifest, hook)
+        await _wait_for_claim(client, manifest, hook, pacing)
 
 
-async def _wait_for_namespace(client: ClusterClient, name: str) -> None:
-    async def active() -> bool:
-        found = await client.get("Namespace", name)
-        if found is not None and text(found, "status", "phase") == "Terminating":
-            raise ClusterError(
-                f"namespace {name} is being deleted; wait until it is gone, then start again"
-            )
-        return found is not None
-
-    if not await _within(_NAMESPACE_SECONDS, active):
-        raise ClusterError(f"namespace {name} did not come to be within {_NAMESPACE_SECONDS} s")
-
-
-async def _wait_for_claim(client: ClusterClient, manifest: Manifest, hook: ClusterHook) -> None:
+async def _wait_for_claim(
+    client: ClusterClient, manifest: Manifest, hook: ClusterHook, pacing: Pacing
+) -> None:
     target = id_of(manifest)
     told = False
 
@@ -74,15 +76,18 @@ async def _wait_for_claim(client: ClusterClient, manifest: Manifest, hook: Clust
             return True
         if not told:
             told = True
-            hook.message(f"waits for {target}: {phase or 'not there yet'}")
+            hook.message(f"waits for {target}: {phase or 'not bound yet'}")
         return False
 
-    if not await _within(_CLAIM_SECONDS, bound):
-        raise ClusterError(
-            f"{target} is not bound after {_CLAIM_SECONDS} s: see `kubectl describe pvc "
-            f"{target.name} -n {target.namespace}`, and compare its storage class, access mode and "
-            "size in the profile with what the cluster offers"
-        )
+    for _ in range(math.ceil(pacing.claim_seconds / max(pacing.settle_seconds, 0.01))):
+        if await bound():
+            return
+        await asyncio.sleep(pacing.settle_seconds)
+    raise ClusterError(
+        f"{target} is not bound after {pacing.claim_seconds:g} s: see `kubectl describe pvc "
+        f"{target.name} -n {target.namespace}`, and compare its storage class, access mode and "
+        "size in the profile with what the cluster offers"
+    )
 
 
 async def _binds_later(client: ClusterClient, claim: Manifest) -> bool:
@@ -93,11 +98,3 @@ async def _binds_later(client: ClusterClient, claim: Manifest) -> bool:
     classes = await client.list_if_permitted("StorageClass")
     modes = {id_of(item).name: text(item, "volumeBindingMode") for item in classes or ()}
     return modes.get(name, "WaitForFirstConsumer") == "WaitForFirstConsumer"
-
-
-async def _within(seconds: float, done: Callable[[], Awaitable[bool]]) -> bool:
-    for _ in range(round(seconds / _LOOK_SECONDS)):
-        if await done():
-            return True
-        await asyncio.sleep(_LOOK_SECONDS)
-    return await done()
