@@ -1,0 +1,100 @@
+"""The first phase: what all steps share is made, and the run is stored before all else."""
+
+import asyncio
+import math
+
+from grace.cluster.client import ClusterClient, Manifest, id_of, text
+from grace.cluster.executor.desired import Desired
+from grace.cluster.executor.pacing import Pacing
+from grace.cluster.executor.status import PHASE_TITLES, ClusterHook
+from grace.cluster.stored_run import store_run
+from grace.errors import ClusterDenied, ClusterError
+
+_LEFT_OUT = frozenset({"Role", "RoleBinding"})
+
+
+async def set_up(
+    client: ClusterClient, desired: Desired, hook: ClusterHook, pacing: Pacing
+) -> None:
+    """
+    Make what all steps share, store the run, and wait for volume claims.
+
+    Args:
+        client: The cluster.
+
+        desired: The run, with what makes its objects.
+
+        hook: Receives what happens.
+
+        pacing: How long claims are waited for.
+
+    Raises:
+        IdentityMismatch: The namespace holds another run of the same timestamp.
+
+        ClusterError: The cluster refuses, or a claim is not bound in time.
+    """
+    hook.phase_began(1, PHASE_TITLES[1])
+    run = desired.run
+    namespaces = [item for item in desired.setup if text(item, "kind") == "Namespace"]
+    for manifest in namespaces:
+        made = await client.apply(manifest)
+        if text(made, "status", "phase") == "Terminating":
+            raise ClusterError(
+                f"namespace {id_of(manifest).name} is being deleted; wait until it is gone, then "
+                "start again"
+            )
+    # Before anything else, so that whatever is made can be found and taken down again.
+    await store_run(client, run, desired.setup)
+    rest = [item for item in desired.setup if text(item, "kind") != "Namespace"]
+    for manifest in rest:
+        try:
+            await client.apply(manifest)
+        except ClusterDenied as error:
+            if text(manifest, "kind") not in _LEFT_OUT:
+                raise
+            hook.message(f"{error}\nit is left out: only who drives runs from a pod needs it")
+    claims = [item for item in rest if text(item, "kind") == "PersistentVolumeClaim"]
+    for manifest in claims:
+        await _wait_for_claim(client, manifest, hook, pacing)
+
+
+async def _wait_for_claim(
+    client: ClusterClient, manifest: Manifest, hook: ClusterHook, pacing: Pacing
+) -> None:
+    target = id_of(manifest)
+    told = False
+
+    async def bound() -> bool:
+        nonlocal told
+        found = await client.get(target.kind, target.name, target.namespace)
+        phase = "" if found is None else text(found, "status", "phase")
+        if phase == "Lost":
+            raise ClusterError(
+                f"{target} lost its volume; what was on it is gone: delete the claim, start again"
+            )
+        if phase == "Bound" or (found is not None and await _binds_later(client, found)):
+            return True
+        if not told:
+            told = True
+            hook.message(f"waits for {target}: {phase or 'not bound yet'}")
+        return False
+
+    for _ in range(math.ceil(pacing.claim_seconds / max(pacing.settle_seconds, 0.01))):
+        if await bound():
+            return
+        await asyncio.sleep(pacing.settle_seconds)
+    raise ClusterError(
+        f"{target} is not bound after {pacing.claim_seconds:g} s: see `kubectl describe pvc "
+        f"{target.name} -n {target.namespace}`, and compare its storage class, access mode and "
+        "size in the profile with what the cluster offers"
+    )
+
+
+async def _binds_later(client: ClusterClient, claim: Manifest) -> bool:
+    """Tell whether a claim is bound only when a pod uses it; so too if that is not known."""
+    name = text(claim, "spec", "storageClassName")
+    if not name:
+        return True
+    classes = await client.list_if_permitted("StorageClass")
+    modes = {id_of(item).name: text(item, "volumeBindingMode") for item in classes or ()}
+    return modes.get(name, "WaitForFirstConsumer") == "WaitForFirstConsumer"

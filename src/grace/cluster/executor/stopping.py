@@ -1,0 +1,215 @@
+"""
+Starting and stopping model servers, and taking a run down.
+
+A server's controller is applied under a name of its run's own: the cluster then
+lets no other run have it. It is made first and removed last, so that whoever
+sees none finds no rest of it either.
+"""
+
+from grace.cluster.client import (
+    ClusterClient,
+    Manifest,
+    ObjectId,
+    Propagation,
+    id_of,
+    labels_of,
+    parts,
+    text,
+)
+from grace.cluster.executor.desired import OURS, RUN_LABEL, STEP_LABEL, Desired, WantedServer
+from grace.cluster.executor.judging import uid_of
+from grace.cluster.executor.records import collection_of
+from grace.cluster.stored_run import list_runs, stored_run_name
+from grace.errors import UsageError
+
+_RUN_BOUND = (
+    "HorizontalPodAutoscaler",
+    "ScaledObject",
+    "PodDisruptionBudget",
+    "Service",
+    "StatefulSet",
+    "Job",
+)
+
+
+def run_manager(run_id: str) -> str:
+    """
+    Return the field manager of a run's servers.
+
+    >>> run_manager("20260131t235959z")
+    'grace-20260131t235959z'
+    """
+    return f"grace-{run_id}"
+
+
+async def start_server(
+    client: ClusterClient, server: WantedServer, run_id: str, *, whole: bool = True
+) -> None:
+    """
+    Make a server.
+
+    Args:
+        client: The cluster.
+
+        server: Which.
+
+        run_id: The run that has it from now on.
+
+        whole: False leaves its controller as it is.
+
+    Raises:
+        FieldConflict: Another run has it.
+
+        ClusterError: The cluster refuses it.
+    """
+    manager = run_manager(run_id)
+    if whole:
+        for manifest in server.objects:
+            if id_of(manifest) == server.controller:
+                await client.apply(manifest, manager=manager)
+    for manifest in server.others:
+        await client.apply(manifest, manager=manager)
+
+
+async def stop_server(client: ClusterClient, server: WantedServer, controller: Manifest) -> None:
+    """
+    Stop a server; its pods are gone when its controller is.
+
+    Args:
+        client: The cluster.
+
+        server: Which.
+
+        controller: As it was seen: another one of the same name is left alone.
+
+    Raises:
+        ClusterError: The cluster refuses.
+    """
+    # What scales it goes first, or it would be scaled while it goes.
+    for manifest in reversed(server.others):
+        await _delete(client, id_of(manifest), uid=None)
+    await _delete(client, server.controller, uid_of(controller))
+
+
+async def _delete(client: ClusterClient, target: ObjectId, uid: str | None) -> None:
+    propagation: Propagation = "Background" if uid is None else "Foreground"
+    await client.delete(
+        target.kind, target.name, target.namespace, propagation=propagation, uid=uid
+    )
+
+
+async def stop_servers(client: ClusterClient, desired: Desired) -> tuple[str, ...]:
+    """
+    Stop all servers of a run, and of no other; return the keys of those that were up.
+
+    Raises:
+        ClusterError: The cluster refuses.
+    """
+    stopped: list[str] = []
+    for key, server in desired.servers.items():
+        target = server.controller
+        controller = await client.get(target.kind, target.name, target.namespace)
+        if controller is None or labels_of(controller).get(RUN_LABEL) != desired.run.run_id:
+            continue
+        await stop_server(client, server, controller)
+        stopped.append(key)
+    return tuple(stopped)
+
+
+async def down(
+    client: ClusterClient,
+    desired: Desired,
+    *,
+    delete_results: bool = False,
+    even_uncollected: bool = False,
+) -> tuple[ObjectId, ...]:
+    """
+    Take a run off the cluster: its servers and Jobs, and results only when told so twice.
+
+    Args:
+        client: The cluster.
+
+        desired: The run, with what makes its objects.
+
+        delete_results: Delete all that was set up for it as well: the volume
+            claims with results, logs and weights, and the stored runs. Other runs
+            of the namespace have theirs there, too.
+
+        even_uncollected: Do so although results were not collected.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        UsageError: Results were not collected, or another run is at work.
+
+        ClusterError: The cluster refuses.
+    """
+    run = desired.run
+    if delete_results:
+        await _check_deletable(client, desired, even_uncollected=even_uncollected)
+    stopped = await stop_servers(client, desired)
+    deleted = [desired.servers[key].controller for key in stopped]
+    for kind in _RUN_BOUND:
+        for item in (
+            await client.list_if_permitted(kind, run.namespace, labels=desired.labels) or ()
+        ):
+            target = id_of(item)
+            if target not in deleted:
+                await client.delete(kind, target.name, run.namespace)
+                deleted.append(target)
+    if delete_results:
+        deleted += await _delete_results(client, desired)
+    return tuple(deleted)
+
+
+async def _check_deletable(
+    client: ClusterClient, desired: Desired, *, even_uncollected: bool
+) -> None:
+    run = desired.run
+    uncollected: list[str] = []
+    for run_id in await list_runs(client, run.namespace):
+        stored = await client.get("ConfigMap", stored_run_name(run_id), run.namespace)
+        if stored is not None and collection_of(stored) is None:
+            uncollected.append(run_id)
+    if uncollected and not even_uncollected:
+        raise UsageError(
+            f"results in {run.namespace} were not collected: runs {', '.join(uncollected)}; run "
+            "`grace cluster collect` for each, or say --even-uncollected to lose them"
+        )
+    jobs = await client.list("Job", run.namespace, labels={**OURS, STEP_LABEL: None})
+    for job in jobs:
+        other = labels_of(job).get(RUN_LABEL, "")
+        if other != run.run_id and not _ended(job):
+            raise UsageError(
+                f"run {other} is at work in {run.namespace}, on the same volumes; wait for it, or "
+                "take it down first"
+            )
+
+
+async def _delete_results(client: ClusterClient, desired: Desired) -> list[ObjectId]:
+    run = desired.run
+    targets = [id_of(item) for item in desired.setup]
+    targets += [
+        id_of(item)
+        for spec in run.catalogue.models
+        if run.fetches(spec)
+        for item in desired.builders.weights_objects(run, spec.key)
+    ]
+    labels = {**OURS, RUN_LABEL: None}
+    stored = await client.list("ConfigMap", run.namespace, labels=labels)
+    targets += [id_of(item) for item in stored]
+    # What was set up last goes first; the namespace may hold what is not ours.
+    return [
+        target
+        for target in reversed(list(dict.fromkeys(targets)))
+        if target.kind != "Namespace"
+        and await client.delete(target.kind, target.name, target.namespace)
+    ]
+
+
+def _ended(job: Manifest) -> bool:
+    return any(
+        text(condition, "type") in {"Complete", "Failed"} and text(condition, "status") == "True"
+        for condition in parts(job, "status", "conditions")
+    )
