@@ -12,8 +12,9 @@ home=/opt/grace
 tools=/tmp/tools
 store=/opt/grace-cache
 export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
-# Marshalled sets of strings follow the order of their hashes.
-export PYTHONHASHSEED=0
+# Marshalled sets of strings follow the order of their hashes; and what runs before `compile`
+# would leave bytecode with times in it.
+export PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1
 umask 022
 
 # Without a compiler, a package that has no wheel must fail here and by name.
