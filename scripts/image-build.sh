@@ -35,12 +35,15 @@ if [ "$name" = sbom ]; then
     set -- "$@" --file deploy/sbom.Containerfile --output "type=local,dest=$folder" \
         --build-arg IMAGE="${TAG:-localhost/$title:$version}" --build-arg TITLE="$title"
 else
+    # The labels again as flags: buildah 1.28 takes a cached LABEL though an argument has changed.
     revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
     if [ -n "$(git status --porcelain -- src deploy requirements pyproject.toml 2>/dev/null)" ]; then
         revision="$revision-changed"
     fi
     set -- "$@" --file "deploy/$name.Containerfile" --timestamp "$epoch" \
-        --tag "${TAG:-localhost/grace-$name:$version}" --build-arg REVISION="$revision"
+        --tag "${TAG:-localhost/grace-$name:$version}" --build-arg REVISION="$revision" \
+        --label org.opencontainers.image.version="$version" \
+        --label org.opencontainers.image.revision="$revision"
     [ -z "${BASE:-}" ] || set -- "$@" --build-arg BASE="$BASE"
 fi
 

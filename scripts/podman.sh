@@ -16,7 +16,7 @@ if [ "$command" = run ] || [ "$command" = build ]; then
         IFS=: read -r name letter wanted <<<"$kind"
         most=$(ulimit "-H$letter")
         if [ "$most" != unlimited ] && [ "$most" -lt "$wanted" ]; then
-            limits+=(--ulimit "$name=$most:$most")
+            limits+=(--ulimit "$name=4096:4096")
         fi
     done
 fi
