@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
 FUZZ ?= 20000
 
-.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm bench bench-client bench-scoring lock docs clean
+.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm images sbom test-images bench bench-client bench-scoring lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,19 @@ test-exact: .venv-exact/.ready ## Scores against transformers in fp32 on the sam
 
 test-vllm: .venv-vllm/.ready ## A real vLLM server: scores, texts, extraction, whole runs
 	.venv-vllm/bin/python -m pytest -m vllm tests/real_vllm $(VLLM_FLAGS)
+
+images: ## The runner and the CPU model server as container images (BASE=, ENGINE=, TAG=)
+	scripts/image-build.sh runner
+	scripts/image-build.sh cpu-server
+
+sbom: ## What is in the images, as CycloneDX, under dist/sbom
+	scripts/image-build.sh sbom runner
+	scripts/image-build.sh sbom cpu-server
+
+# Where they cannot be built, the build files are checked all the same, and what is missing is said.
+test-images: .venv/.dev ## Build the images, run them confined, build one again and compare
+	scripts/need-podman.sh || true
+	$(BIN)/python -m pytest -m "images or not images" -rs tests/deploy $(IMAGES_FLAGS)
 
 bench: bench-client bench-scoring ## What scoring costs, beside other tools (BENCH_FLAGS=--small)
 

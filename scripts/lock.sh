@@ -10,6 +10,11 @@ compile() {
 }
 compile runtime pyproject.toml --all-extras --group build
 compile dev pyproject.toml --all-extras --group build --group dev -c requirements/runtime.txt
+# What images hold: the versions of the runtime, without what they do not need.
+compile build --group pyproject.toml:build -c requirements/runtime.txt
+compile runner pyproject.toml --extra hub -c requirements/runtime.txt
+compile cpu-server pyproject.toml --extra embedded -c requirements/runtime.txt
+compile sbom --group pyproject.toml:sbom
 compile exact pyproject.toml --extra embedded --group exact -c requirements/runtime.txt
 # Not with the versions of the runtime: a tool that is compared wants an older python-dateutil.
 compile bench pyproject.toml --extra embedded --group bench
