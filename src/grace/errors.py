@@ -17,6 +17,10 @@ A class exists because some caller handles it differently.
     ├── WeightsError                weights that cannot be had or verified
     ├── ServingError                the embedded server did not start
     ├── ValidationFailed            tables that break their contract
+    ├── ClusterError                the cluster, or what it holds, does not allow it
+    │   ├── ClusterUnavailable      transient: retried
+    │   ├── ClusterDenied           not permitted; what is only wanted becomes unknown
+    │   └── ObjectMissing           gone, perhaps since it was last seen
     ├── ScoringError                an answer set that cannot be scored exactly
     │   └── TokenBoundaryError      a seam inside a token
     └── InferenceError              one query did not get its answer
@@ -122,6 +126,33 @@ class ValidationFailed(GraceError):
         count = len(self.faults)
         noun = "fault" if count == 1 else "faults"
         super().__init__("\n".join([f"{source}: {count} {noun}", *self.faults]))
+
+
+class ClusterError(GraceError):
+    """The cluster refuses, or holds something that stands in the way."""
+
+
+class ClusterUnavailable(ClusterError):
+    """
+    The cluster's API did not answer, or asked for patience; worth another try.
+
+    Args:
+        message: What happened.
+
+        retry_after_seconds: How long the API asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class ClusterDenied(ClusterError):
+    """The user may not do this on the cluster."""
+
+
+class ObjectMissing(ClusterError):
+    """An object of the cluster is not there, perhaps no longer."""
 
 
 class ScoringError(GraceError):
