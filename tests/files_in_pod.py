@@ -3,44 +3,56 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from grace.errors import ClusterUnavailable
 
+# In a module of its own it would need no tests' folder on a path: it is given to `python -c`.
 PROGRAM = """
 import hashlib, json, os, sys
 from pathlib import Path
 
+def files(name, place, *flags, stdin=b"", tells=False):
+    given = dict(zip(flags[::2], flags[1::2]))
+    if name == "list":
+        return listed(Path(place)), ""
+    if name == "send":
+        with open(place, "rb") as stream:
+            stream.seek(int(given["--offset"]))
+            data = stream.read(int(given["--length"]))
+        return data, json.dumps({"sha256": hashlib.sha256(data).hexdigest()}) if tells else ""
+    if hashlib.sha256(stdin).hexdigest() != given["--sha256"]:
+        raise ValueError("what arrived is not what was sent")
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    Path(place + ".part").write_bytes(stdin)
+    os.replace(place + ".part", place)
+    return b"", ""
+
 def listed(root):
-    for path in sorted(Path(root).rglob("*")):
+    lines = b""
+    for path in sorted(root.rglob("*")):
         if path.is_file():
             data = path.read_bytes()
-            yield {"path": str(path.relative_to(root)), "size": len(data),
-                   "sha256": hashlib.sha256(data).hexdigest()}
-
-name, place, *flags = sys.argv[1:]
-given = dict(zip(flags[::2], flags[1::2]))
-if name == "list":
-    for line in listed(place):
-        print(json.dumps(line))
-elif name == "send":
-    with open(place, "rb") as stream:
-        stream.seek(int(given["--offset"]))
-        data = stream.read(int(given["--length"]))
-    sys.stdout.buffer.write(data)
-    if "TELLS" in os.environ:
-        print(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}), file=sys.stderr)
-elif name == "receive":
-    data = sys.stdin.buffer.read()
-    if hashlib.sha256(data).hexdigest() != given["--sha256"]:
-        sys.exit("error: what arrived is not what was sent")
-    Path(place).parent.mkdir(parents=True, exist_ok=True)
-    Path(place + ".part").write_bytes(data)
-    os.replace(place + ".part", place)
+            digest = hashlib.sha256(data).hexdigest()
+            line = {"path": str(path.relative_to(root)), "size": len(data), "sha256": digest}
+            lines += json.dumps(line).encode() + b"\\n"
+    return lines
 """
+
+_MAIN = """
+given = sys.stdin.buffer.read() if sys.argv[1] == "receive" else b""
+output, said = files(*sys.argv[1:], stdin=given, tells="TELLS" in os.environ)
+sys.stdout.buffer.write(output)
+sys.stderr.write(said)
+"""
+_BLOCK = 1000
+
+_module: dict[str, Any] = {}
+exec(PROGRAM, _module)  # noqa: S102 -- the same program, without a process
 
 
 @dataclass
@@ -49,28 +61,31 @@ class Ended:
     stderr: str
 
 
+_Started = tuple[AsyncIterator[bytes], Callable[[], Awaitable[Ended]]]
 Fault = Callable[["Running", bytes], bytes]
 """Changes what a command gives: it may drop, change or end it."""
 
 
 @dataclass
 class Running:
-    process: asyncio.subprocess.Process
+    """A command at work; a fault may change what it gives, or kill it."""
+
+    output: AsyncIterator[bytes]
     arguments: tuple[str, ...]
     fault: Fault
+    end: Callable[[], Awaitable[Ended]]
     ended: Ended | None = None
     given: int = 0
+    killed: bool = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        while block := await self.process.stdout.read(1000):
+        async for block in self.output:
             if changed := self.fault(self, block):
                 self.given += len(changed)
                 yield changed
-        stderr = (await self.process.stderr.read()).decode()
-        code = await self.process.wait()
-        self.ended = Ended(code if code >= 0 else 128 - code, stderr)
+            if self.killed:
+                break
+        self.ended = Ended(137, "") if self.killed else await self.end()
 
 
 def unchanged(_running: Running, block: bytes) -> bytes:
@@ -80,7 +95,7 @@ def unchanged(_running: Running, block: bytes) -> bytes:
 @dataclass
 class LocalPod:
     """
-    A pod whose disk is a folder here; every command is a real process.
+    A pod whose disk is a folder here.
 
     Attributes:
         root: What the pod calls `/`.
@@ -89,12 +104,15 @@ class LocalPod:
 
         tells: Whether the hash of each part is told.
 
+        processes: Whether every command is a process, as in a pod.
+
         asked: The arguments of every command.
     """
 
     root: Path
     faults: list[Fault] = field(default_factory=list)
     tells: bool = False
+    processes: bool = False
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
     @asynccontextmanager
@@ -105,22 +123,60 @@ class LocalPod:
         name, place, *flags = command[2:]
         self.asked.append((name, place, *flags))
         fault = self.faults.pop(0) if self.faults else unchanged
-        here = str(self.root / place.lstrip("/"))
+        here = (name, str(self.root / place.lstrip("/")), *flags)
+        given = b"".join([block async for block in stdin]) if stdin is not None else b""
+        way = self._in_process if self.processes else self._here
+        async with way(here, given) as (output, end):
+            yield Running(output, (name, place, *flags), fault, end)
+
+    @asynccontextmanager
+    async def _here(self, arguments: tuple[str, ...], stdin: bytes) -> AsyncIterator[_Started]:
+        try:
+            output, said = _module["files"](*arguments, stdin=stdin, tells=self.tells)
+            ended = Ended(0, said)
+        except (OSError, ValueError) as error:
+            output, ended = b"", Ended(1, f"error: {error}")
+
+        async def blocks() -> AsyncIterator[bytes]:
+            for start in range(0, len(output), _BLOCK):
+                # Others may go on meanwhile, as on a network.
+                await asyncio.sleep(0)
+                yield output[start : start + _BLOCK]
+
+        async def end() -> Ended:
+            return ended
+
+        yield blocks(), end
+
+    @asynccontextmanager
+    async def _in_process(
+        self, arguments: tuple[str, ...], stdin: bytes
+    ) -> AsyncIterator[_Started]:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", PROGRAM, name, here, *flags),
+            *(sys.executable, "-c", PROGRAM + _MAIN, *arguments),
             env={"TELLS": "1"} if self.tells else {},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        assert process.stdin is not None
+        stdin_pipe, stdout, stderr = process.stdin, process.stdout, process.stderr
+        assert stdin_pipe is not None
+        assert stdout is not None
+        assert stderr is not None
+
+        async def blocks() -> AsyncIterator[bytes]:
+            while block := await stdout.read(_BLOCK):
+                yield block
+
+        async def end() -> Ended:
+            said = (await stderr.read()).decode()
+            code = await process.wait()
+            return Ended(code if code >= 0 else 128 - code, said)
+
         try:
-            if stdin is not None:
-                async for block in stdin:
-                    process.stdin.write(block)
-            process.stdin.close()
-            yield Running(process, (name, place, *flags), fault)
+            stdin_pipe.write(stdin)
+            stdin_pipe.close()
+            yield blocks(), end
         finally:
             if process.returncode is None:
                 process.kill()
@@ -141,12 +197,11 @@ def cut_after(count: int) -> Fault:
 
 
 def killed_after(count: int) -> Fault:
-    """Kill the process that sends after so many bytes, as a pod that is taken away."""
+    """Kill what sends after so many bytes, as a pod that is taken away."""
 
     def fault(running: Running, block: bytes) -> bytes:
         if running.given >= count:
-            if running.process.returncode is None:
-                running.process.kill()
+            running.killed = True
             return b""
         return block[: count - running.given]
 

@@ -40,7 +40,7 @@ def pod(tmp_path: Path) -> LocalPod:
     (folder / "table.csv").write_bytes(CONTENT)
     (folder / "journal" / "respond-0001.jsonl").write_bytes(b"{}\n")
     (folder / "empty.csv").write_bytes(b"")
-    return LocalPod(tmp_path / "pod")
+    return LocalPod(tmp_path / "pod", processes=True)
 
 
 def transfer(pod: LocalPod, waits: Waits | None = None, **others: int) -> Transfer:
