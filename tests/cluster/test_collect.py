@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -13,17 +13,22 @@ import pytest
 from files_in_pod import LocalPod, Running, cut_after, killed_after, sha256, spoilt, unchanged
 from grace.catalogue.progress import SilentProgress
 from grace.cli.main import invoke
-from grace.cluster.collect import Collection, collect, keep_inputs, listing_sha256, upload
+from grace.cluster.collect import Collection, collect, keep_inputs, listing_sha256
 from grace.cluster.preparing import prepare_run
 from grace.cluster.profile import load_profile
 from grace.cluster.request import ClusterRun, InputFile
 from grace.cluster.transfer import Patience, RemoteFile
+from grace.cluster.uploading import upload
 from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing, RunLocked
 from grace.runs.folder import RunFolder
 from grace.settings import RunSettings
 from inputs import input_flags
 
 WHEN = "20260131T235959Z"
+JOB: dict[str, Any] = {
+    "kind": "Job",
+    "metadata": {"name": "files-20260131t235959z", "namespace": "lab"},
+}
 
 
 @dataclass
@@ -66,7 +71,6 @@ class FakeCluster:
         namespace: str,
         command: Sequence[str],
         *,
-        container: str | None = None,
         stdin: AsyncIterator[bytes] | None = None,
     ) -> AbstractAsyncContextManager[Running]:
         assert namespace == "lab"
@@ -79,6 +83,16 @@ class FakeCluster:
 def pod_of(job: str, **status: Any) -> dict[str, Any]:
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     return {"metadata": {"name": f"{job}-x7k2p"}, "status": status or ready}
+
+
+@dataclass
+class Heard(SilentProgress):
+    """Keeps what was said."""
+
+    said: list[str]
+
+    def noted(self, message: str) -> None:
+        self.said.append(message)
 
 
 @dataclass
@@ -102,10 +116,14 @@ class World:
         async def wait(_seconds: float) -> None:
             self.cluster.waits += 1
 
-        hook = SilentProgress()
-        hook.noted = self.said.append  # type: ignore[method-assign]  # to hear it
         return await collect(
-            self.cluster, self.run, self.out, hook, Patience(attempts=3, wait=wait), note=note
+            self.cluster,
+            self.run,
+            self.out,
+            Heard(self.said),
+            Patience(attempts=3, wait=wait),
+            job=JOB,
+            note=note,
         )
 
     def folder(self, experiment: str = "exp1") -> RunFolder:
@@ -171,7 +189,7 @@ async def test_the_pod_that_hands_over_is_taken_away_again(world: World) -> None
     await world.collect()
 
     assert world.cluster.jobs == {}
-    assert world.cluster.deleted == [f"collect-{WHEN.lower()}"]
+    assert world.cluster.deleted == [JOB["metadata"]["name"]]
 
 
 async def test_what_is_here_is_not_sent_again(world: World) -> None:
@@ -222,17 +240,17 @@ async def test_a_pod_that_waits_says_why(world: World) -> None:
         "status": "False",
         "message": "0/1 nodes are available: 1 Insufficient cpu.",
     }
-    world.cluster.pods = [pod_of("collect", conditions=[condition])] * 6
+    world.cluster.pods = [pod_of("files", conditions=[condition])] * 6
 
     assert (await world.collect()).whole
     assert world.said == [
-        "the pod that hands results over waits: 0/1 nodes are available: 1 Insufficient cpu."
+        "the pod that hands files over waits: 0/1 nodes are available: 1 Insufficient cpu."
     ]
 
 
 async def test_a_pod_that_never_starts_is_given_up(world: World) -> None:
     state = {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
-    world.cluster.pods = [pod_of("collect", containerStatuses=[state])] * 1000
+    world.cluster.pods = [pod_of("files", containerStatuses=[state])] * 1000
 
     with pytest.raises(ClusterError, match="ErrImagePull: no such image; look at `kubectl -n lab"):
         await world.collect()
@@ -242,7 +260,7 @@ async def test_a_pod_that_never_starts_is_given_up(world: World) -> None:
 
 async def test_a_job_of_an_earlier_collection_is_made_anew(world: World) -> None:
     over = {"conditions": [{"type": "Complete", "status": "True"}]}
-    world.cluster.jobs[f"collect-{WHEN.lower()}"] = {"metadata": {}, "status": over}
+    world.cluster.jobs[JOB["metadata"]["name"]] = {"metadata": {}, "status": over}
 
     assert (await world.collect()).whole
 
@@ -465,8 +483,9 @@ async def test_inputs_are_uploaded_once(tmp_path: Path) -> None:
     (tmp_path / "grace" / "inputs").mkdir(parents=True)
     (tmp_path / "grace" / "inputs" / "catalogue.yaml").write_bytes(b"old")
 
-    await upload(pod, files)
-    await upload(pod, files)
+    root = PurePosixPath("/grace/inputs")
+    assert await upload(pod, files, root) == 2
+    assert await upload(pod, files, root) == 0
 
     assert contents(tmp_path / "grace" / "inputs") == {file.name: file.content for file in files}
     assert [asked[0] for asked in pod.asked] == ["list", "receive", "receive", "list"]

@@ -16,7 +16,7 @@ from files_in_pod import (
     spoilt,
     unchanged,
 )
-from grace.cluster.transfer import Patience, RemoteFile, Transfer
+from grace.cluster.transfer import PART_BYTES, Patience, RemoteFile, Transfer
 from grace.errors import ClusterError, ClusterUnavailable
 
 ROOT = PurePosixPath("/grace/results")
@@ -43,8 +43,8 @@ def pod(tmp_path: Path) -> LocalPod:
     return LocalPod(tmp_path / "pod", processes=True)
 
 
-def transfer(pod: LocalPod, waits: Waits | None = None, **others: int) -> Transfer:
-    return Transfer(pod, Patience(attempts=4, wait=waits or Waits()), **others)
+def transfer(pod: LocalPod, waits: Waits | None = None, part_bytes: int = PART_BYTES) -> Transfer:
+    return Transfer(pod, Patience(attempts=4, wait=waits or Waits()), part_bytes=part_bytes)
 
 
 TABLE = RemoteFile(path="table.csv", size=len(CONTENT), sha256=sha256(CONTENT))

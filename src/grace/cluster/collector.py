@@ -1,9 +1,9 @@
 """
-The pod that hands results over: found, or started and waited for, and taken away again.
+The pod that hands files over: found, or started and waited for, and taken away again.
 
-It runs `grace files keep`, which ends by itself once nobody asks for files; its
-claims are mounted for reading. A pod that was evicted comes back as another:
-each command goes to the one that is there.
+It runs `grace files keep`, which ends by itself once nobody asks for files. A
+pod that was evicted comes back as another: each command goes to the one that is
+there.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -15,7 +15,6 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from grace.catalogue.progress import ProgressHook
-from grace.cluster.names import joined
 from grace.cluster.request import ClusterRun
 from grace.cluster.transfer import Patience, RunningCommand
 from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing
@@ -23,13 +22,8 @@ from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing
 Manifest = Mapping[str, JsonValue]
 Note = Callable[[int, str], Awaitable[None]]
 
-IDLE_MINUTES = 10
-"""How long the pod stays while nobody asks for files."""
-
 _STARTS = 150
 _LOOK_SECONDS = 2.0
-_OUTPUT_CLAIM = "grace-output"
-_CONTAINER = "files"
 
 
 class Cluster(Protocol):
@@ -59,7 +53,6 @@ class Cluster(Protocol):
         namespace: str,
         command: Sequence[str],
         *,
-        container: str | None = None,
         stdin: AsyncIterator[bytes] | None = None,
     ) -> AbstractAsyncContextManager[RunningCommand]:
         """Run a command in a pod while its output is read."""
@@ -92,9 +85,7 @@ class JobPod:
         if pod is None:
             raise ClusterUnavailable(f"the pod of Job {self.job} is not running")
         try:
-            async with self.client.running(
-                pod, self.namespace, command, container=_CONTAINER, stdin=stdin
-            ) as started:
+            async with self.client.running(pod, self.namespace, command, stdin=stdin) as started:
                 yield started
         except ObjectMissing as error:
             # Evicted or drained a moment ago; its Job makes another.
@@ -119,23 +110,39 @@ class JobPod:
 
 @asynccontextmanager
 async def collector(
-    client: Cluster, run: ClusterRun, progress: ProgressHook, patience: Patience
+    client: Cluster, job: Manifest, progress: ProgressHook, patience: Patience
 ) -> AsyncIterator[JobPod]:
     """
-    Have a pod that hands a run's files over, for the length of a `with` block.
+    Have a pod that hands files over, for the length of a `with` block.
+
+    Args:
+        client: The cluster.
+
+        job: The Job that makes it.
+
+        progress: Hears what it waits for.
+
+        patience: How time is spent.
 
     Raises:
         ClusterError: It cannot be made, or does not start; the message says why.
     """
-    (job,) = collector_objects(run)
-    name = str(_at(job, "metadata", "name"))
-    pod = JobPod(client, run.namespace, name)
-    await _start(client, run.namespace, job, pod, progress, patience)
+    name, namespace = (str(_at(job, "metadata", key)) for key in ("name", "namespace"))
+    pod = JobPod(client, namespace, name)
+    await _start(pod, job, progress, patience)
     try:
         yield pod
     finally:
-        # Left alone it would end by itself, and hold the claim until then.
-        await client.delete("Job", name, run.namespace)
+        # Left alone it would end by itself, and hold its claims until then.
+        await client.delete("Job", name, namespace)
+
+
+def collector_job(run: ClusterRun) -> Manifest:
+    """Return the Job whose pod hands a run's files over."""
+    from grace.cluster.manifests import files_objects
+
+    (job,) = files_objects(run)
+    return job
 
 
 def noting(client: Cluster, run: ClusterRun) -> Note:
@@ -148,40 +155,32 @@ def noting(client: Cluster, run: ClusterRun) -> Note:
     return note
 
 
-async def _start(
-    client: Cluster,
-    namespace: str,
-    job: Manifest,
-    pod: JobPod,
-    progress: ProgressHook,
-    patience: Patience,
-) -> None:
-    applied = False
-    said = ""
+async def _start(pod: JobPod, job: Manifest, progress: ProgressHook, patience: Patience) -> None:
+    client, said = pod.client, ""
     for _ in range(_STARTS):
-        found = await client.get("Job", pod.job, namespace)
-        if found is not None and _over(found):
-            # Of an earlier collection; its pod is gone, and a Job does not begin again.
-            await client.delete("Job", pod.job, namespace)
-        elif found is None or not applied:
-            applied = True
+        found = await client.get("Job", pod.job, pod.namespace)
+        if found is None:
             await client.apply(job)
-        if await pod.ready() is not None:
+        elif _over(found):
+            # Of an earlier time: a Job does not begin again.
+            await client.delete("Job", pod.job, pod.namespace)
+        elif await pod.ready() is not None:
             return
         why = _why_waiting(await pod.pods())
         if why and why != said:
-            progress.noted(f"the pod that hands results over waits: {why}")
+            progress.noted(f"the pod that hands files over waits: {why}")
             said = why
         await patience.wait(_LOOK_SECONDS)
     raise ClusterError(
-        f"Job {pod.job} in {namespace}: its pod did not become ready in "
+        f"Job {pod.job} in {pod.namespace}: its pod did not become ready in "
         f"{_STARTS * _LOOK_SECONDS / 60:g} minutes{f': {said}' if said else ''}; look at "
-        f"`kubectl -n {namespace} describe job {pod.job}`, then collect again"
+        f"`kubectl -n {pod.namespace} describe job {pod.job}`, then give the command again"
     )
 
 
 def _over(job: Manifest) -> bool:
     if _at(job, "metadata", "deletionTimestamp") is not None:
+        # Already on its way; another one can be made when it is gone.
         return False
     return any(
         one.get("type") in {"Complete", "Failed"} and one.get("status") == "True"
@@ -201,12 +200,6 @@ def _why_waiting(pods: Sequence[Manifest]) -> str:
             if reason not in {None, "ContainerCreating"}:
                 return f"{reason}: {message}" if message else str(reason)
     return ""
-
-
-def collector_objects(run: ClusterRun) -> tuple[Manifest, ...]:
-    """Return the Job whose pod hands a run's results over."""
-    name = joined("collect", run.run_id, longest=52)
-    return ({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}},)
 
 
 def _at(value: JsonValue | Manifest, *path: str) -> JsonValue:
