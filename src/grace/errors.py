@@ -20,6 +20,7 @@ A class exists because some caller handles it differently.
     ├── ClusterError                the cluster, or what it holds, does not allow it
     │   ├── ClusterUnavailable      transient: retried
     │   ├── ClusterDenied           not permitted; what is only wanted becomes unknown
+    │   ├── FieldConflict           somebody else keeps an object: perhaps another run
     │   └── ObjectMissing           gone, perhaps since it was last seen
     ├── ScoringError                an answer set that cannot be scored exactly
     │   └── TokenBoundaryError      a seam inside a token
@@ -149,6 +150,10 @@ class ClusterUnavailable(ClusterError):
 
 class ClusterDenied(ClusterError):
     """The user may not do this on the cluster."""
+
+
+class FieldConflict(ClusterError):
+    """Somebody else owns fields of an object that would be changed."""
 
 
 class ObjectMissing(ClusterError):
