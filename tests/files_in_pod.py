@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import importlib.util
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ def files(name, place, *flags, stdin=b"", tells=False):
     return b"", ""
 
 def listed(root):
+    if not root.is_dir():
+        raise OSError(2, "No such file or directory", str(root))
     lines = b""
     for path in sorted(root.rglob("*")):
         if path.is_file():
@@ -50,6 +53,12 @@ sys.stdout.buffer.write(output)
 sys.stderr.write(said)
 """
 _BLOCK = 1000
+
+_COMMAND = (
+    ("-m", "grace", "files")
+    if importlib.util.find_spec("grace.cli.files") is not None
+    else ("-c", PROGRAM + _MAIN)
+)
 
 _module: dict[str, Any] = {}
 exec(PROGRAM, _module)  # noqa: S102 -- the same program, without a process
@@ -153,8 +162,8 @@ class LocalPod:
         self, arguments: tuple[str, ...], stdin: bytes
     ) -> AsyncIterator[_Started]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", PROGRAM + _MAIN, *arguments),
-            env={"TELLS": "1"} if self.tells else {},
+            *(sys.executable, *_COMMAND, *arguments),
+            env={"PYTHONPATH": ":".join(sys.path)} | ({"TELLS": "1"} if self.tells else {}),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

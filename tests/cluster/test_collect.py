@@ -421,7 +421,7 @@ async def test_files_that_do_not_hold_still_are_said(world: World) -> None:
     world.cluster.disk.faults = [changing] * 400
 
     with pytest.raises(
-        ClusterError, match=r"toy_study1_raw_responses\.csv did not arrive as the pod"
+        ClusterError, match=r"did not arrive as the pod lists it, 3 times .*csv: another SHA"
     ):
         await world.collect()
 

@@ -142,11 +142,7 @@ def _models(status: RunStatus, now: datetime) -> Table:
     for name in ("done", "failed", "a second", "time left"):
         table.add_column(name, justify="right", no_wrap=True)
     models = list(dict.fromkeys(one.step.model for one in status.steps))
-    shown = {
-        model
-        for model in models
-        if len(models) <= _MOST_MODELS or _is_open(status, model)
-    }
+    shown = {model for model in models if len(models) <= _MOST_MODELS or _is_open(status, model)}
     for model in models:
         steps = [one for one in status.steps if one.step.model == model]
         if model not in shown:
@@ -356,6 +352,4 @@ class ClusterScreen:
         rate = progress.per_second
         left = (progress.planned - progress.done) / rate if rate else None
         pace = "" if left is None else f", {rate:.1f} a second, {duration(left)} left"
-        err.print(
-            f"{title}: {progress.done:,} of {progress.planned:,}{failed}{pace}", markup=False
-        )
+        err.print(f"{title}: {progress.done:,} of {progress.planned:,}{failed}{pace}", markup=False)

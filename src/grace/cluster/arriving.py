@@ -24,7 +24,7 @@ from grace.cluster.arrivals import (
 )
 from grace.cluster.transfer import RemoteFile, Transfer
 from grace.engine.disk import sync_folder
-from grace.errors import ClusterError, GraceError, RunFolderError
+from grace.errors import ClusterError, ClusterUnavailable, GraceError, RunFolderError
 from grace.runs.folder import RunFolder
 
 AT_ONCE = 4
@@ -120,8 +120,8 @@ async def arrive(
             folder, _results(files), len(plan.wanted), tuple(kept), note=plan.note
         )
     raise ClusterError(
-        f"{root}: {', '.join(changed)} did not arrive as the pod lists them, {ROUNDS} times; if "
-        "the run is at work still, wait for its end, then collect again"
+        f"{root}: did not arrive as the pod lists it, {ROUNDS} times ({'; '.join(changed)}); if the "
+        "run is at work still, wait for its end, then collect again"
     )
 
 
@@ -142,8 +142,8 @@ async def _fetch_all(
         for file in pending:
             path = folder.path / file.path
             try:
-                if not await _fetch(transfer, root, file, path, plan.files[file]):
-                    changed.append(file.path)
+                if fault := await _fetch(transfer, root, file, path, plan.files[file]):
+                    changed.append(f"{file.path}: {fault}")
             except GraceError as error:
                 failures.append(error)
             if failures:
@@ -159,15 +159,22 @@ async def _fetch_all(
 
 async def _fetch(
     transfer: Transfer, root: PurePosixPath, file: RemoteFile, path: Path, arrival: Arrival
-) -> bool:
+) -> str:
+    """Fetch a file into its draft; return why it is not as it was listed, or nothing."""
     draft = draft_of(path)
     try:
         if arrival is Arrival.GROWN and not draft.exists():
             # What is here need not be sent again.
             shutil.copyfile(path, draft)
-        return await transfer.fetch(root, file, draft)
+        arrived = await transfer.fetch(root, file, draft)
+    except ClusterUnavailable:
+        raise
+    except ClusterError as error:
+        # Gone, or shorter, since it was listed.
+        return str(error)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
+    return "" if arrived else "another SHA-256"
 
 
 def _not_a_beginning(plan: FolderPlan) -> str:

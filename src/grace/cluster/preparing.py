@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from grace.catalogue.faults import as_json, entry_faults
 from grace.catalogue.spec import Catalogue, ModelSpec, load_catalogue
-from grace.cluster.names import slug
 from grace.cluster.pod_files import (
     catalogue_file,
     is_study_file,
@@ -26,7 +25,7 @@ from grace.cluster.pod_files import (
     trials_file,
 )
 from grace.cluster.profile import Profile
-from grace.cluster.request import INPUTS, PORT, RESULTS, ClusterRun, InputFile
+from grace.cluster.request import INPUTS, RESULTS, ClusterRun, InputFile
 from grace.cluster.servable import model_faults
 from grace.errors import UsageError
 from grace.extraction.result import RULES
@@ -130,9 +129,9 @@ def prepare_run(
         profile=profile,
         namespace=place,
         timestamp=run_name,
-        settings=_settings_of_pods(
-            settings, profile, inputs, run_name, extractor, _served_at(settings, catalogue, key)
-        ).model_copy(update={"catalogue": None if entries is None else _path(entries)}),
+        settings=_settings_of_pods(settings, profile, inputs, run_name, extractor).model_copy(
+            update={"catalogue": None if entries is None else _path(entries)}
+        ),
         catalogue=catalogue,
         extractor=key,
         files=files if entries is None else (*files, entries),
@@ -228,21 +227,12 @@ def _check_reachable(flag: str, address: str) -> None:
         )
 
 
-def _served_at(settings: RunSettings, catalogue: Catalogue, extractor: str | None) -> str | None:
-    """Return where pods find the model that extracts; None: as catalogued."""
-    if extractor is None or catalogue.get(extractor).hosted:
-        return settings.extractor_endpoint
-    spec = catalogue.get(extractor)
-    return f"http://model-{slug(spec.lora_base or spec.key)}:{PORT}"
-
-
 def _settings_of_pods(
     settings: RunSettings,
     profile: Profile,
     inputs: Iterable[TrialSet],
     timestamp: str,
     extractor: str,
-    extractor_endpoint: str | None,
 ) -> RunSettings:
     keys = {name: trials.study.key for name, trials in zip(settings.study, inputs, strict=True)}
     unset = RunSettings()
@@ -262,7 +252,6 @@ def _settings_of_pods(
             "concurrency": settings.concurrency or profile.jobs.concurrency,
             "drain_seconds": profile.jobs.drain_seconds,
             "extractor": extractor,
-            "extractor_endpoint": extractor_endpoint,
             # How a server on the user's own machine would be started or opened.
             "threads": unset.threads,
             "server": settings.server if settings.endpoint is not None else unset.server,

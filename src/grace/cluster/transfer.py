@@ -27,6 +27,8 @@ PART_BYTES = 32 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _SHOWN = 300
 _SIGNALLED = 128
+# As the pod's system says it.
+_MISSING = "No such file or directory"
 
 _T = TypeVar("_T")
 
@@ -140,7 +142,7 @@ class Transfer:
 
     async def listing(self, root: PurePosixPath) -> tuple[RemoteFile, ...]:
         """
-        List the files below a folder of the pod, with their hashes.
+        List the files below a folder of the pod, with their hashes; none if there is no folder.
 
         Raises:
             ClusterError: The folder cannot be read, or the list is not one.
@@ -149,7 +151,14 @@ class Transfer:
         """
 
         async def once() -> tuple[RemoteFile, ...]:
-            output = b"".join([block async for block in self._output("list", str(root))])
+            try:
+                output = b"".join([block async for block in self._output("list", str(root))])
+            except ClusterUnavailable:
+                raise
+            except ClusterError as error:
+                if _MISSING in str(error):
+                    return ()
+                raise
             if output and not output.endswith(b"\n"):
                 raise ClusterUnavailable(f"the list of {root} is cut off")
             return tuple(_listed(line, root) for line in output.splitlines() if line.strip())
