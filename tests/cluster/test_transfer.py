@@ -131,7 +131,7 @@ async def test_a_byte_that_was_spoilt_on_the_way_is_noticed_and_mended(
 async def test_a_part_whose_hash_the_pod_tells_is_compared_and_fetched_again_alone(
     pod: LocalPod, tmp_path: Path
 ) -> None:
-    pod.tells = True
+    pod.tells, pod.processes = True, False
     pod.faults = [unchanged, spoilt]
 
     assert await transfer(pod, part_bytes=10_000).fetch(ROOT, TABLE, tmp_path / "draft")
