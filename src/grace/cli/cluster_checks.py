@@ -38,10 +38,10 @@ def plan(asked: Asked, *, tokens_per_second: options.TokensPerSecond = None) -> 
     """
     need_kubernetes()
     request = asked.prepared()
-    print_request(asked, request, tokens_per_second)
+    problems = print_request(asked, request, tokens_per_second)
     findings = _findings(request)
     print_findings(findings, len(_objects(request)))
-    raise typer.Exit(_EXIT_FAILED if _violations(findings) else 0)
+    raise typer.Exit(_EXIT_FAILED if problems or _violations(findings) else 0)
 
 
 @asks_for_a_run
@@ -87,8 +87,13 @@ def render(
 
 def print_request(
     asked: Asked, request: ClusterRun, tokens_per_second: float | None = None
-) -> None:
-    """Print what a run asks, and what it takes of the cluster."""
+) -> tuple[str, ...]:
+    """
+    Print what a run asks, and what it takes of the cluster.
+
+    Returns:
+        What keeps it from being done there, as it was printed.
+    """
     from grace.cluster.capacity import plan_capacity
 
     settings = asked.settings
@@ -107,9 +112,9 @@ def print_request(
         markup=False,
     )
     forecasts = forecast.estimate(settings, load_catalogue(settings.catalogue), inputs)
-    print_capacity(plan_capacity(request, forecasts, tokens_per_second=tokens_per_second))
-    for caution in cautions(request.models):
-        out.print(f"note: {caution}", style="yellow", markup=False)
+    capacity = plan_capacity(request, forecasts, tokens_per_second=tokens_per_second)
+    print_capacity(capacity, list(cautions(request.models)))
+    return capacity.problems
 
 
 def check_objects(request: ClusterRun) -> "Desired":

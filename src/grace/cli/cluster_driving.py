@@ -73,7 +73,10 @@ def run(
     async def work(client: "ClusterClient") -> int:
         request = asked.prepared(asked.place.named(client))
         check_objects(request)
-        print_request(asked, request)
+        if print_request(asked, request):
+            raise ClusterError(
+                "the cluster cannot do this run (see the problems above); nothing was sent"
+            )
         _confirm(f"Send this to {request.namespace} on {client.server}?", yes=yes)
         return await _drive(
             client, request, asked.place, out=out, collect=not no_collect, ask=not yes

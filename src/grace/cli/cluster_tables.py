@@ -1,6 +1,6 @@
 """What `grace cluster` prints at once: findings, what a run takes, runs, what was collected."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -29,37 +29,44 @@ def print_findings(findings: "Sequence[Finding]", objects: int) -> None:
 
         objects: How many objects were looked at.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
-    table.add_column("")
-    table.add_column("object and field", overflow="fold")
-    table.add_column("found", overflow="fold")
-    table.add_column("rule, and what to do", overflow="fold")
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for one in findings[:_SHOWN_FINDINGS]:
         violation = one.severity.value == "violation"
-        value = "missing" if one.value is None else _cut(str(one.value))
         table.add_row(
-            Text(one.severity.value, "red" if violation else "yellow"),
-            Text.assemble(one.object, "\n", (one.field, "dim")),
-            Text.assemble(value, *((f"\n{one.detail}",) if one.detail else ())),
-            Text.assemble(
-                one.words,
-                "\n",
-                (one.remedy, "bold"),
-                (f"\n{one.source}", "dim") if one.source else "",
-            ),
+            Text(one.severity.value, "bold red" if violation else "yellow"),
+            Text("\n").join(_finding_lines(one)),
         )
     if findings:
         out.print(table)
     if len(findings) > _SHOWN_FINDINGS:
-        out.print(f"and {len(findings) - _SHOWN_FINDINGS} more")
+        out.print(f"and {len(findings) - _SHOWN_FINDINGS} more\n")
     violations = sum(one.severity.value == "violation" for one in findings)
     notices = len(findings) - violations
     said = f"{objects} objects: {_counted(violations, 'violation')}, {_counted(notices, 'notice')}"
     out.print(said, style="red" if violations else "green", markup=False)
 
 
-def print_capacity(plan: "CapacityPlan") -> None:
-    """Print what a run takes of a cluster: by model, at its peak, over time, and what stands in the way."""
+def _finding_lines(one: "Finding") -> Iterator[Text]:
+    yield Text.assemble((one.object, "bold"), "  ", (one.field, "cyan"))
+    value = "missing" if one.value is None else _cut(str(one.value))
+    yield Text(f"found  {value}{f': {one.detail}' if one.detail else ''}")
+    yield Text.assemble("rule   ", one.words, "  ", (f"[{one.rule}]", "dim"))
+    if one.source:
+        yield Text(f"       {one.source}", "dim")
+    yield Text.assemble("do     ", (one.remedy, "green"))
+
+
+def print_capacity(plan: "CapacityPlan", notes: Sequence[str] = ()) -> None:
+    """
+    Print what a run takes of a cluster: by model, over time, at its peak.
+
+    Args:
+        plan: What it takes, and what stands in the way.
+
+        notes: What else a user should know.
+    """
     _print_models(plan.models)
     _print_moments(plan)
     _print_volumes(plan)
@@ -72,7 +79,7 @@ def print_capacity(plan: "CapacityPlan") -> None:
                 style="yellow",
                 markup=False,
             )
-    for notice in plan.notices:
+    for notice in (*plan.notices, *notes):
         out.print(f"note: {notice}", style="yellow", markup=False)
     for problem in plan.problems:
         out.print(f"problem: {problem}", style="red", markup=False)

@@ -38,20 +38,12 @@ def model_faults(
 
 
 def cautions(specs: Sequence[ModelSpec]) -> Iterator[str]:
-    """Yield what a user should know of models before they are run on a cluster."""
+    """Yield of which models other weights may be served tomorrow."""
     for spec in specs:
-        if spec.hosted:
-            yield f"{spec.key}: what it is asked leaves the cluster, for {spec.endpoint}"
-            continue
-        if not spec.pinned:
+        if not spec.hosted and not spec.pinned:
             yield (
                 f"{spec.key}: no commit is locked, so that the hub's newest state is taken; "
                 f"`grace models lock {spec.key}` locks it"
-            )
-        if spec.gated:
-            yield (
-                f"{spec.key}: gated; its licence ({spec.licence.url}) must have been accepted on "
-                "the hub by the owner of the token"
             )
 
 
