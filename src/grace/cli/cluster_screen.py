@@ -27,11 +27,9 @@ from grace.cluster.executor.status import (
 )
 from grace.cluster.steps import StepKind
 
-_BAR = 22
+_BAR = 20
 _SECONDS_BETWEEN_LINES = 30.0
 _LONGEST_REASON = 160
-# More than this does not fit on a screen: models that are done, or have not begun, are one line.
-_MOST_MODELS = 12
 
 _STEPS = {
     StepKind.WEIGHTS: "fetch weights",
@@ -39,8 +37,8 @@ _STEPS = {
     StepKind.RESPOND: "responses",
     StepKind.EXTRACT: "extraction",
     StepKind.SCORE: "probabilities",
-    StepKind.RECHECK: "second measurement",
-    StepKind.FINISH: "tables and checks",
+    StepKind.RECHECK: "measured again",
+    StepKind.FINISH: "tables",
 }
 _MARKS = {
     StepState.WAITING: ("·", "dim"),
@@ -75,15 +73,13 @@ def run_view(status: RunStatus, now: datetime) -> RenderableType:
 
 
 def step_title(step: StepStatus) -> str:
-    """
-    Return a step's name for people: `gemma-2-2b: responses`.
+    """Return a step's name for people: `gemma-2-2b: responses`."""
+    return f"{step.step.model}: {_title(step)}"
 
-    A step that is done for each experiment says for which.
-    """
+
+def _title(step: StepStatus) -> str:
     title = _STEPS[step.step.kind]
-    if step.step.kind is StepKind.FINISH:
-        title += f" of {step.step.experiment}"
-    return f"{step.step.model}: {title}"
+    return f"{title} of {step.step.experiment}" if step.step.kind is StepKind.FINISH else title
 
 
 def _heading(status: RunStatus) -> Text:
@@ -124,13 +120,15 @@ def _phase_mark(status: RunStatus, number: int) -> tuple[str, str]:
         return _MARKS[StepState.DONE]
     if not states:
         return "-", "dim"
-    if states & {StepState.FAILED, StepState.BLOCKED}:
-        return _MARKS[StepState.FAILED]
+    for state in (StepState.RUNNING, StepState.FAILED):
+        if state in states:
+            return _MARKS[state]
     if states == {StepState.DONE}:
-        collected = status.collection is not None
-        return _MARKS[StepState.DONE] if number != 6 or collected else ("▶", "cyan")
-    going = StepState.RUNNING in states or StepState.DONE in states
-    return _MARKS[StepState.RUNNING if going else StepState.WAITING]
+        here = number != 6 or status.collection is not None
+        return _MARKS[StepState.DONE if here else StepState.RUNNING]
+    if StepState.WAITING not in states:
+        return _MARKS[StepState.BLOCKED]
+    return _MARKS[StepState.RUNNING if StepState.DONE in states else StepState.WAITING]
 
 
 def _models(status: RunStatus, now: datetime) -> Table:
@@ -139,37 +137,60 @@ def _models(status: RunStatus, now: datetime) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column("step", no_wrap=True)
     table.add_column("", no_wrap=True, width=_BAR)
-    for name in ("done", "failed", "a second", "time left"):
+    for name in ("done", "failed", "per s", "time left"):
         table.add_column(name, justify="right", no_wrap=True)
-    models = list(dict.fromkeys(one.step.model for one in status.steps))
-    shown = {model for model in models if len(models) <= _MOST_MODELS or _is_open(status, model)}
-    for model in models:
+    for model in dict.fromkeys(one.step.model for one in status.steps):
         steps = [one for one in status.steps if one.step.model == model]
-        if model not in shown:
-            table.add_row(model, *_summary(steps))
-            continue
-        for number, one in enumerate(steps):
-            table.add_row("" if number else model, *_step_cells(one, now))
+        for number, cells in enumerate(_model_rows(steps, now)):
+            table.add_row("" if number else model, *cells)
     return table
 
 
-def _is_open(status: RunStatus, model: str) -> bool:
-    states = {one.state for one in status.steps if one.step.model == model}
-    return bool(states - {StepState.DONE, StepState.WAITING})
+def _model_rows(steps: Sequence[StepStatus], now: datetime) -> Iterator[tuple[RenderableType, ...]]:
+    """Yield the rows of one model: what is done, waits or cannot run is one row, if all of it is."""
+    states = {one.state for one in steps}
+    if states == {StepState.DONE}:
+        yield _mark(StepState.DONE), Text("all steps", "dim"), *_total_cells(steps)
+        return
+    if states <= {StepState.WAITING, StepState.DONE} and not any(map(_asked, steps)):
+        left = sum(one.state is StepState.WAITING for one in steps)
+        yield _mark(StepState.WAITING), Text(f"{left} steps to come", "dim")
+        return
+    # As the specification goes, whatever the order in which they are done.
+    for one in sorted(steps, key=lambda one: one.step.phase):
+        if one.state is not StepState.BLOCKED:
+            yield _mark(one.state), *_step_cells(one, now)
+    if blocked := sum(one.state is StepState.BLOCKED for one in steps):
+        noun = "step" if blocked == 1 else "steps"
+        yield _mark(StepState.BLOCKED), Text(f"{blocked} {noun} cannot run", "yellow")
 
 
-def _summary(steps: Sequence[StepStatus]) -> tuple[RenderableType, ...]:
-    done = all(one.state is StepState.DONE for one in steps)
-    mark, style = _MARKS[StepState.DONE if done else StepState.WAITING]
-    return Text(mark, style), Text("all steps" if done else f"{len(steps)} steps", "dim")
+def _asked(one: StepStatus) -> bool:
+    """Whether a step that is done has asked queries."""
+    fetched = one.step.kind is StepKind.WEIGHTS
+    return one.state is StepState.DONE and not fetched
+
+
+def _mark(state: StepState) -> Text:
+    return Text(*_MARKS[state])
+
+
+def _total_cells(steps: Sequence[StepStatus]) -> tuple[RenderableType, ...]:
+    """Return the counts of all tables of a model."""
+    found = [_counts(one) for one in steps if one.step.kind is StepKind.FINISH]
+    known = [one for one in found if one is not None]
+    if not known:
+        return ()
+    done, failed, planned = (sum(one[place] for one in known) for place in range(3))
+    return (
+        _bar(done, failed, planned),
+        f"{done:,}/{planned:,}",
+        Text(f"{failed:,}", "red") if failed else "0",
+    )
 
 
 def _step_cells(one: StepStatus, now: datetime) -> tuple[RenderableType, ...]:
-    mark, style = _MARKS[one.state]
-    title = _STEPS[one.step.kind]
-    if one.step.kind is StepKind.FINISH:
-        title += f" {one.step.experiment}"
-    cells = Text(mark, style), Text(title, "" if one.state is StepState.RUNNING else "dim")
+    cells = (Text(_title(one), "" if one.state is StepState.RUNNING else "dim"),)
     counted = _counts(one)
     if counted is None:
         return (*cells, Text(_words(one, now), "dim", overflow="ellipsis"))
