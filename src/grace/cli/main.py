@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from grace.cli import doctor, gateway, models, results, run, serve, studies
+from grace.cli import cluster, doctor, gateway, models, results, run, serve, studies
 from grace.cli.screen import err, out, visible
 from grace.errors import GraceError, RunInterrupted, UsageError
 from grace.keys import show_no_keys_in_logs, show_no_keys_in_tracebacks
@@ -41,6 +41,7 @@ app.command()(serve.serve)
 app.command()(gateway.gateway)
 app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")
+app.add_typer(cluster.app, name="cluster")
 
 
 @app.callback()

@@ -31,8 +31,8 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
     """
     Load the inputs that a run was made from, and check that they are the same.
 
-    An input file that is gone, as after a move to another machine, is read back
-    from the run's own table.
+    An input file that is gone, as after a move to another machine, is looked for
+    among the copies beside the results, and else read back from the run's own table.
 
     Raises:
         RunFolderError: An input or a study was changed since.
@@ -41,7 +41,7 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
     """
     inputs, notes = [], []
     for name in record.request.study:
-        study = resolve_study(name)
+        study = resolve_study(str(_found(Path(name), folder)) if _is_file_name(name) else name)
         recorded = record.identity.studies.get(study.key)
         if recorded is None:
             raise RunFolderError(f"{folder.path}: run.json does not name {study.key}")
@@ -51,11 +51,14 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
                 "the version of Grace, or of the study's file, that made it"
             )
         source = record.request.input.get(study.key)
+        if source is not None:
+            source = _found(source, folder)
         if source is not None and not _exists(source):
             inputs.append(_from_table(folder, study, recorded.rows, recorded.input_sha256))
             notes.append(f"{source} is gone; its rows are taken from the run's own tables")
             continue
-        trials = load_input(study, record.request)
+        places = {} if source is None else {study.key: source}
+        trials = load_input(study, record.request.model_copy(update={"input": places}))
         if trials.sha256 != recorded.input_sha256:
             raise RunFolderError(
                 f"{folder.path}: {trials.source} has changed since the run; put back the file "
@@ -63,6 +66,30 @@ def reopen(folder: RunFolder, record: RunRecord) -> Reopened:
             )
         inputs.append(trials)
     return Reopened(tuple(inputs), tuple(notes))
+
+
+def input_copies(out: Path, timestamp: str) -> Path:
+    """
+    Return where the inputs of runs lie that came from another machine.
+
+    Args:
+        out: The folder with all run folders.
+
+        timestamp: The runs' name.
+    """
+    return out / "inputs" / timestamp
+
+
+def _is_file_name(study: str) -> bool:
+    return study.lower().endswith((".yaml", ".yml"))
+
+
+def _found(path: Path, folder: RunFolder) -> Path:
+    """Return a file's path, or that of its copy beside the results if it is gone."""
+    if _exists(path) or len(folder.path.parents) < 3:
+        return path
+    copy = input_copies(folder.path.parents[2], folder.timestamp) / path.name
+    return copy if _exists(copy) else path
 
 
 def _exists(path: Path) -> bool:

@@ -1,0 +1,171 @@
+"""`grace cluster plan`, `lint` and `render`: a run looked at from all sides, and nothing sent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grace.catalogue.spec import load_catalogue
+from grace.cli import options
+from grace.cli.cluster_options import Asked, asks_for_a_run, need_kubernetes
+from grace.cli.cluster_tables import print_capacity, print_findings
+from grace.cli.outcome import print_plan
+from grace.cli.screen import out
+from grace.cluster.request import ClusterRun
+from grace.cluster.servable import cautions
+from grace.cluster.steps import StepKind
+from grace.errors import ClusterError
+from grace.pipeline import forecast
+from grace.pipeline.extras import describe_extras
+from grace.pipeline.inputs import describe_inputs, load_inputs
+from grace.pipeline.overview import overview_of
+
+if TYPE_CHECKING:
+    from grace.cluster.executor.desired import Desired
+    from grace.cluster.manifests import Manifest
+    from grace.cluster.policies import Finding
+
+_EXIT_FAILED = 1
+
+
+@asks_for_a_run
+def plan(asked: Asked, *, tokens_per_second: options.TokensPerSecond = None) -> None:
+    """
+    Show what a run would take of a cluster: GPUs, memory, storage, hours, licences.
+
+    Nothing is sent, and the cluster is not looked at.
+    """
+    need_kubernetes()
+    request = asked.prepared()
+    problems = print_request(asked, request, tokens_per_second)
+    findings = _findings(request)
+    print_findings(findings, len(_objects(request)))
+    raise typer.Exit(_EXIT_FAILED if problems or _violations(findings) else 0)
+
+
+@asks_for_a_run
+def lint(asked: Asked) -> None:
+    """Hold every rule of the site against everything that a run would send; exit 1 if one is broken."""
+    need_kubernetes()
+    request = asked.prepared()
+    findings = _findings(request)
+    print_findings(findings, len(_objects(request)))
+    raise typer.Exit(_EXIT_FAILED if _violations(findings) else 0)
+
+
+@asks_for_a_run
+def render(
+    asked: Asked,
+    *,
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where the files go; what was rendered there is replaced.",
+        ),
+    ],
+) -> None:
+    """
+    Write everything that a run would send as YAML, to read, or to send with kubectl.
+
+    A README in the folder says every command.
+    """
+    need_kubernetes()
+    from grace.cluster.render import render_folder
+
+    request = asked.prepared()
+    written = render_folder(request, to)
+    out.print(
+        f"{to}: {len(written)} files of run {request.timestamp}; begin with README.md", markup=False
+    )
+    findings = _findings(request)
+    print_findings(findings, len(_objects(request)))
+    raise typer.Exit(_EXIT_FAILED if _violations(findings) else 0)
+
+
+def print_request(
+    asked: Asked, request: ClusterRun, tokens_per_second: float | None = None
+) -> tuple[str, ...]:
+    """
+    Print what a run asks, and what it takes of the cluster.
+
+    Returns:
+        What keeps it from being done there, as it was printed.
+    """
+    from grace.cluster.capacity import plan_capacity
+
+    settings = asked.settings
+    inputs = load_inputs(settings)
+    print_plan(
+        describe_inputs(inputs),
+        overview_of(inputs, settings),
+        describe_extras(inputs, settings),
+        settings,
+    )
+    extraction = f", extraction by {request.settings.extractor}"
+    out.print(
+        f"run {request.timestamp} in {request.namespace}, {request.profile.title}"
+        f"{extraction if 'exp1' in settings.experiment else ''}",
+        style="bold",
+        markup=False,
+    )
+    forecasts = forecast.estimate(settings, load_catalogue(settings.catalogue), inputs)
+    capacity = plan_capacity(request, forecasts, tokens_per_second=tokens_per_second)
+    print_capacity(capacity, list(cautions(request.models)))
+    return capacity.problems
+
+
+def check_objects(request: ClusterRun) -> "Desired":
+    """
+    Hold the site's rules against everything that a run will send.
+
+    Raises:
+        ClusterError: One is broken; the findings have been printed.
+    """
+    from grace.cluster.executor.desired import Desired, default_builders
+
+    findings = _findings(request)
+    if broken := _violations(findings):
+        print_findings(findings, len(_objects(request)))
+        raise ClusterError(
+            f"{broken} rules are broken (see above); nothing was sent: change the run or the "
+            "profile, and look with: grace cluster lint"
+        )
+    return Desired(request, default_builders())
+
+
+def _objects(request: ClusterRun) -> "tuple[Manifest, ...]":
+    """Return everything that a run sends, in an order that works."""
+    from grace.cluster.manifests import (
+        files_objects,
+        server_objects,
+        setup_objects,
+        step_objects,
+        weights_objects,
+    )
+
+    def each() -> "Iterator[Manifest]":
+        yield from setup_objects(request)
+        yield from files_objects(request)
+        for server in request.servers:
+            yield from server_objects(request, server)
+        for step in request.steps:
+            if step.kind is StepKind.WEIGHTS:
+                yield from weights_objects(request, step.model)
+            yield from step_objects(request, step)
+
+    return tuple(each())
+
+
+def _findings(request: ClusterRun) -> "tuple[Finding, ...]":
+    from grace.cluster.policies import lint as hold
+
+    return hold(_objects(request), request.profile, request)
+
+
+def _violations(findings: "tuple[Finding, ...]") -> int:
+    from grace.cluster.policies import violations
+
+    return len(violations(findings))

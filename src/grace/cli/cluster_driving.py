@@ -1,0 +1,253 @@
+"""
+`grace cluster run`, `resume` and `apply`: from a request to collected results.
+
+Ctrl-C leaves the jobs on the cluster and stops the model servers, unless the user
+wants them to stay; either way the run goes on with `resume`, from here or from
+another machine.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from grace.cli.cluster_checks import check_objects, print_request
+from grace.cli.cluster_options import (
+    Asked,
+    Context,
+    Namespace,
+    Place,
+    ProfileOption,
+    RunName,
+    Yes,
+    asks_for_a_run,
+    connected,
+    place_of,
+)
+from grace.cli.cluster_results import collect_here, command_for, named_run
+from grace.cli.screen import err
+from grace.cli.screen import out as screen_out
+from grace.cluster.request import ClusterRun
+from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
+
+if TYPE_CHECKING:
+    from grace.cluster.client import ClusterClient
+    from grace.cluster.executor.desired import Desired
+    from grace.cluster.executor.status import RunStatus
+
+_T = TypeVar("_T")
+
+NoCollect = Annotated[
+    bool, typer.Option("--no-collect", help="Leave the results on the cluster for now.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try again what failed or was given up before.")
+]
+ResultsOut = Annotated[
+    Path | None, typer.Option(help="Where results are collected to. Default: results.")
+]
+
+_EXIT_FAILED = 1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@asks_for_a_run
+def run(
+    asked: Asked, *, out: ResultsOut = None, yes: Yes = False, no_collect: NoCollect = False
+) -> None:
+    """
+    Run experiments on a cluster: from an empty namespace to verified results here.
+
+    Everything is checked, what it takes is shown, and you are asked, before
+    anything is sent. Model servers come up one after the other, and are stopped as
+    soon as no query needs them. The cluster keeps the state: what was interrupted
+    goes on with `grace cluster resume`.
+    """
+
+    async def work(client: "ClusterClient") -> int:
+        request = asked.prepared(asked.place.named(client))
+        check_objects(request)
+        if print_request(asked, request):
+            raise ClusterError(
+                "the cluster cannot do this run (see the problems above); nothing was sent"
+            )
+        _confirm(f"Send this to {request.namespace} on {client.server}?", yes=yes)
+        return await _drive(
+            client, request, asked.place, out=out, collect=not no_collect, ask=not yes
+        )
+
+    raise typer.Exit(connected(asked.place.context, work))
+
+
+def resume(
+    name: RunName = None,
+    profile: ProfileOption = "local",
+    namespace: Namespace = None,
+    cluster_context: Context = None,
+    out: ResultsOut = None,
+    *,
+    retry_failed: RetryFailed = False,
+    yes: Yes = False,
+    no_collect: NoCollect = False,
+) -> None:
+    """
+    Go on with a run that the cluster has, from this machine or another one.
+
+    What the run needs is read from the cluster.
+    """
+    place = place_of(profile, namespace, cluster_context)
+
+    async def work(client: "ClusterClient") -> int:
+        request = await named_run(client, place, name)
+        return await _drive(
+            client,
+            request,
+            place,
+            out=out,
+            collect=not no_collect,
+            ask=not yes,
+            retry_failed=retry_failed,
+        )
+
+    raise typer.Exit(connected(place.context, work))
+
+
+@asks_for_a_run
+def apply(asked: Asked, *, yes: Yes = False) -> None:
+    """
+    Set a run up and do no more: namespace, volumes, inputs, accounts, network rules.
+
+    `grace cluster resume` goes on from there.
+    """
+
+    async def work(client: "ClusterClient") -> None:
+        from grace.cli.cluster_screen import ClusterScreen
+
+        request = asked.prepared(asked.place.named(client))
+        desired = check_objects(request)
+        _confirm(f"Set up {request.namespace} on {client.server}?", yes=yes)
+        with ClusterScreen() as screen:
+            await _set_up(client, desired, screen)
+        screen_out.print(f"run {request.timestamp} is set up in {request.namespace}", markup=False)
+        _say_next(command_for("resume", request, asked.place))
+
+    connected(asked.place.context, work)
+
+
+async def _drive(
+    client: "ClusterClient",
+    request: ClusterRun,
+    place: Place,
+    *,
+    out: Path | None,
+    collect: bool,
+    ask: bool,
+    retry_failed: bool = False,
+) -> int:
+    from grace.cli.cluster_screen import ClusterScreen, run_view
+    from grace.cluster.executor.desired import Desired, default_builders
+    from grace.cluster.executor.execute import execute
+
+    desired = Desired(request, default_builders())
+    resuming = command_for("resume", request, place)
+
+    async def whole() -> "RunStatus":
+        with ClusterScreen() as screen:
+            await _set_up(client, desired, screen)
+            return await execute(client, desired, hook=screen, retry_failed=retry_failed)
+
+    try:
+        status = await until_interrupted(whole)
+    except RunInterrupted as error:
+        kept = await _leave(client, desired, ask=ask)
+        raise RunInterrupted(f"stopped; {kept}; it goes on with: {resuming}") from error
+    except GraceError:
+        # Nobody looks after its servers any more.
+        with contextlib.suppress(ClusterError):
+            await _leave(client, desired, ask=False)
+        _say_next(resuming)
+        raise
+    screen_out.print(run_view(status, datetime.now(UTC)))
+    code = _EXIT_FAILED if status.exit_code is None else status.exit_code
+    if not collect:
+        _say_next(command_for("collect", request, place))
+        return code
+    found = await collect_here(client, request, out)
+    return code or (0 if found.whole else _EXIT_FAILED)
+
+
+async def _set_up(client: "ClusterClient", desired: "Desired", screen: Any) -> None:  # noqa: ANN401 -- a ClusterHook, which needs the extra
+    from grace.cli.models import shown_progress
+    from grace.cluster.executor.setting_up import set_up
+    from grace.cluster.uploading import upload_inputs
+
+    await set_up(client, desired, screen)
+    with shown_progress() as progress:
+        await upload_inputs(client, desired.run, progress)
+
+
+async def until_interrupted(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """
+    Do work until it ends or a signal comes, which cancels it.
+
+    Raises:
+        RunInterrupted: Ctrl-C or SIGTERM came.
+    """
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work())
+    heard: list[int] = []
+
+    def stop(number: int) -> None:
+        heard.append(number)
+        task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not heard:
+            raise
+        raise RunInterrupted(signal.Signals(heard[0]).name) from None
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _leave(client: "ClusterClient", desired: "Desired", *, ask: bool) -> str:
+    """Stop the model servers, unless the user wants them to stay, and say what was done."""
+    from grace.cluster.executor.stopping import stop_servers
+
+    stay = (
+        ask
+        and sys.stdin.isatty()
+        and not typer.confirm(
+            "Stop its model servers as well, so that they hold no GPU?", default=True
+        )
+    )
+    if stay:
+        hours = desired.run.profile.model_servers.deadline_hours
+        return f"its model servers stay up, for {hours:g} hours at most"
+    stopped = await stop_servers(client, desired)
+    names = ", ".join(stopped)
+    return f"stopped the servers of {names}" if stopped else "no model server was up"
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is nobody to ask; give --yes to say so beforehand")
+    if not typer.confirm(question):
+        raise UsageError("nothing was sent")
+
+
+def _say_next(command: str) -> None:
+    err.print("next:", style="bold", end=" ")
+    err.print(command, markup=False)

@@ -1,0 +1,139 @@
+"""`grace cluster profile`: which clusters are known, and whether a profile fits a live one."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from grace.cli.cluster_options import Context, Namespace, connected, place_of
+from grace.cli.screen import out
+from grace.cluster.profile import BUILT_IN, Profile, load_profile
+from grace.cluster.site_rules import SiteRule
+
+if TYPE_CHECKING:
+    from grace.cluster.client import ClusterClient
+
+app = typer.Typer(
+    help="What is special about a cluster: storage, GPUs, images, and the rules of its site.",
+    no_args_is_help=True,
+)
+
+_EXIT_FAILED = 1
+_COLOURS = {"wrong": "red", "doubtful": "yellow", "unknown": "dim"}
+
+ProfileName = Annotated[
+    str,
+    typer.Argument(metavar="PROFILE", help="local, nrp, or the path of a YAML file of your own."),
+]
+
+
+@app.command("list")
+def list_profiles() -> None:
+    """Show the profiles that come with Grace."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("profile", "cluster", "GPUs", "rules"):
+        table.add_column(name)
+    for name in BUILT_IN:
+        profile = load_profile(name)
+        gpus = len(profile.gpus.products)
+        table.add_row(
+            Text(name, "bold cyan"),
+            profile.title,
+            f"{gpus} kinds" if gpus else "-",
+            str(len(_rules(profile))) if _rules(profile) else "-",
+        )
+    out.print(table)
+    out.print(
+        "your own is a YAML file, such as one with `extends: nrp` and what is different",
+        markup=False,
+    )
+
+
+@app.command("show")
+def show_profile(name: ProfileName) -> None:
+    """Show everything that a profile says, with the page of each rule."""
+    profile = load_profile(name)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False, title=profile.title)
+    table.title_justify = "left"
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for field, value in _facts(profile):
+        table.add_row(field, value)
+    out.print(table)
+    for rule, said in _rules(profile).items():
+        figures = {
+            key: value
+            for key, value in said.model_dump(exclude_none=True).items()
+            if key != "source"
+        }
+        told = ", ".join(f"{key} {value}" for key, value in figures.items())
+        out.print(f"rule {rule}: {told or 'yes'}", markup=False)
+        out.print(f"  {said.source}", style="dim", markup=False)
+
+
+@app.command("check")
+def check(
+    name: ProfileName,
+    namespace: Namespace = None,
+    cluster_context: Context = None,
+) -> None:
+    """
+    Compare a profile with the cluster: storage, GPUs, quota, permissions, Secrets.
+
+    Nothing on the cluster is changed, and no Secret's value is read out. Exit 1 if
+    a run would fail.
+    """
+    place = place_of(name, namespace, cluster_context)
+
+    async def work(client: "ClusterClient") -> int:
+        from grace.cluster.profile_check import check_profile
+        from grace.cluster.read_facts import permissions_of, read_facts
+
+        where = place.named(client)
+        profile = place.profile
+        facts = await read_facts(client, profile, where, permissions_of(profile))
+        findings = check_profile(profile, facts)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("", "field", "found", "what to do"):
+            table.add_column(heading, overflow="fold")
+        for one in findings:
+            word = one.standing.value
+            table.add_row(
+                Text(word, _COLOURS[word]), one.field, one.words, Text(one.remedy, "bold")
+            )
+        if findings:
+            out.print(table)
+        wrong = sum(one.standing.value == "wrong" for one in findings)
+        out.print(
+            f"{profile.name} against {client.server}, namespace {where}: "
+            + (f"{wrong} wrong" if wrong else "nothing is wrong"),
+            style="red" if wrong else "green",
+            markup=False,
+        )
+        return _EXIT_FAILED if wrong else 0
+
+    raise typer.Exit(connected(place.context, work))
+
+
+def _rules(profile: Profile) -> dict[str, SiteRule]:
+    found = ((name, getattr(profile.rules, name)) for name in type(profile.rules).model_fields)
+    return {name: rule for name, rule in found if rule is not None}
+
+
+def _facts(profile: Profile) -> list[tuple[str, str]]:
+    written = profile.model_dump(mode="json", exclude={"rules", "name", "title"}, exclude_none=True)
+    return [(field, value) for field, value in _flat(written) if value]
+
+
+def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [
+            line
+            for key, inner in value.items()
+            for line in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(value, list):
+        return [(prefix, ", ".join(str(one) for one in value))]
+    return [(prefix, str(value))]

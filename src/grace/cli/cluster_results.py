@@ -1,0 +1,287 @@
+"""`grace cluster status`, `logs`, `collect` and `down`: what becomes of a run that the cluster has."""
+
+import asyncio
+import json
+import shlex
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grace.cli.cluster_options import (
+    Context,
+    Namespace,
+    Place,
+    ProfileOption,
+    RunName,
+    Yes,
+    connected,
+    place_of,
+)
+from grace.cli.cluster_tables import print_collection
+from grace.cli.models import shown_progress
+from grace.cli.screen import err, out, visible
+from grace.cluster.collect import Collection, collect
+from grace.cluster.request import ClusterRun
+from grace.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from grace.cluster.client import ClusterClient
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until its pods end.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Look again and again, until it is over.")]
+
+_EXIT_FAILED = 1
+_EXIT_INCOMPLETE = 3
+_WATCH_SECONDS = 10.0
+_LINES = 40
+_RUN, _STEP = "grace/run", "grace/step"
+
+
+def status(
+    name: RunName = None,
+    profile: ProfileOption = "local",
+    namespace: Namespace = None,
+    cluster_context: Context = None,
+    *,
+    watch: Watch = False,
+) -> None:
+    """Show how a run on the cluster stands: what is done and failed, what waits and why."""
+    place = place_of(profile, namespace, cluster_context)
+
+    async def work(client: "ClusterClient") -> int:
+        from grace.cli.cluster_screen import ClusterScreen, run_view
+        from grace.cluster.executor.desired import Desired, default_builders
+        from grace.cluster.executor.observing import run_status
+
+        desired = Desired(await named_run(client, place, name), default_builders())
+        found = await run_status(client, desired)
+        if watch:
+            with ClusterScreen() as screen:
+                while not found.finished:
+                    screen.looked(found)
+                    await asyncio.sleep(_WATCH_SECONDS)
+                    found = await run_status(client, desired)
+        out.print(run_view(found, datetime.now(UTC)))
+        if found.finished and found.collection is None:
+            _say_next(command_for("collect", desired.run, place))
+        elif not found.finished:
+            _say_next(command_for("resume", desired.run, place))
+        return _EXIT_INCOMPLETE if found.exit_code is None else found.exit_code
+
+    raise typer.Exit(connected(place.context, work))
+
+
+def logs(
+    name: RunName = None,
+    step: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STEP]",
+            help="A step as `status` calls its model, or a part of its name: respond, "
+            "exp1.gemma-2-2b. Default: all that have pods.",
+        ),
+    ] = None,
+    profile: ProfileOption = "local",
+    namespace: Namespace = None,
+    cluster_context: Context = None,
+    *,
+    follow: Follow = False,
+) -> None:
+    """Show what the pods of a run say; no prompt and no response is in it."""
+    place = place_of(profile, namespace, cluster_context)
+
+    async def work(client: "ClusterClient") -> None:
+        request = await named_run(client, place, name)
+        pods = await client.list("Pod", request.namespace, labels={_RUN: request.run_id})
+        found = {
+            f"{_label(pod, _STEP) or _name(pod)}": _name(pod)
+            for pod in pods
+            if step is None or step in (_label(pod, _STEP) or _name(pod))
+        }
+        if not found:
+            steps = ", ".join(sorted({_label(pod, _STEP) for pod in pods} - {""})) or "none"
+            raise ClusterError(
+                f"run {request.timestamp} has no pods of {step or 'any step'} now; those with pods: "
+                f"{steps}. Pods go a while after they ended; their logs are kept on the volume of logs"
+            )
+        if not follow:
+            for title, pod in found.items():
+                for line in await client.log_tail(pod, request.namespace, lines=_LINES):
+                    _print_line(title, line)
+            return
+        async with asyncio.TaskGroup() as group:
+            for title, pod in found.items():
+                lines = client.log_lines(pod, request.namespace, lines=_LINES)
+                group.create_task(_print_lines(title, lines))
+
+    connected(place.context, work)
+
+
+def collect_command(
+    name: RunName = None,
+    profile: ProfileOption = "local",
+    namespace: Namespace = None,
+    cluster_context: Context = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where run folders go. Default: results.")
+    ] = None,
+) -> None:
+    """
+    Bring a run's results here, verified by SHA-256 on both sides.
+
+    What is here already is not sent again, and nothing that is here is lost. It may
+    be given at any time, also while the run goes on.
+    """
+    place = place_of(profile, namespace, cluster_context)
+
+    async def work(client: "ClusterClient") -> bool:
+        request = await named_run(client, place, name)
+        return (await collect_here(client, request, out)).whole
+
+    raise typer.Exit(0 if connected(place.context, work) else _EXIT_FAILED)
+
+
+def down(
+    name: RunName = None,
+    profile: ProfileOption = "local",
+    namespace: Namespace = None,
+    cluster_context: Context = None,
+    *,
+    delete_results: Annotated[
+        bool,
+        typer.Option(
+            "--delete-results",
+            help="Delete the volumes as well: results, logs, weights, of every run of the namespace.",
+        ),
+    ] = False,
+    even_uncollected: Annotated[
+        bool,
+        typer.Option(
+            "--even-uncollected", help="Do so although results were not collected: they are lost."
+        ),
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Take a run off the cluster: servers, jobs, services. Results stay, unless you say otherwise."""
+    if even_uncollected and not delete_results:
+        raise UsageError("--even-uncollected is only for --delete-results")
+    place = place_of(profile, namespace, cluster_context)
+
+    async def work(client: "ClusterClient") -> None:
+        from grace.cluster.executor.desired import Desired, default_builders
+        from grace.cluster.executor.stopping import down as take_down
+
+        request = await named_run(client, place, name)
+        if delete_results and not yes:
+            lost = ", collected or not" if even_uncollected else ""
+            typer.confirm(
+                f"Delete everything of Grace in {request.namespace} on {client.server}, the volumes "
+                f"with all results as well{lost}?",
+                abort=True,
+            )
+        desired = Desired(request, default_builders())
+        deleted = await take_down(
+            client, desired, delete_results=delete_results, even_uncollected=even_uncollected
+        )
+        for target in deleted:
+            out.print(f"deleted {target}", markup=False)
+        if not deleted:
+            out.print("nothing of it was there")
+
+    connected(place.context, work)
+
+
+async def named_run(client: "ClusterClient", place: Place, name: str | None) -> ClusterRun:
+    """
+    Return a run that the cluster has.
+
+    Args:
+        client: The cluster.
+
+        place: Where to look.
+
+        name: Its timestamp; None takes the latest one.
+
+    Raises:
+        ClusterError: There is no such run.
+    """
+    from grace.cluster.stored_run import list_runs, load_run
+
+    namespace = place.named(client)
+    if name is None:
+        found = await list_runs(client, namespace)
+        if not found:
+            raise ClusterError(
+                f"{namespace} on {client.server} has no run of Grace; is that the right place? "
+                "--profile, --namespace and --context say where; grace cluster run begins one"
+            )
+        name = found[-1]
+    return await load_run(client, namespace, name)
+
+
+async def collect_here(client: "ClusterClient", request: ClusterRun, to: Path | None) -> Collection:
+    """Collect a run's results, show how it goes, and print what was found."""
+    with shown_progress() as progress:
+        found = await collect(client, request, to or Path("results"), progress)
+    print_collection(found, request)
+    return found
+
+
+def command_for(command: str, request: ClusterRun, place: Place) -> str:
+    """Return what to type for a run: it works as it is, from any folder."""
+    words = ["grace", "cluster", command, request.timestamp, "--namespace", request.namespace]
+    if place.context is not None:
+        words += ["--context", place.context]
+    return shlex.join(words)
+
+
+async def _print_lines(title: str, lines: AsyncIterator[str]) -> None:
+    async for line in lines:
+        _print_line(title, line)
+
+
+def _print_line(title: str, line: str) -> None:
+    out.print(f"{title}:", style="dim", markup=False, end=" ")
+    out.print(readable(line), markup=False)
+
+
+def readable(line: str) -> str:
+    """
+    Return a line of a pod's log for people: what the JSON of Grace's own pods says.
+
+    >>> readable('{"time": "2026-01-31T10:20:30Z", "event": "message", "message": "hello"}')
+    '10:20:30 message hello'
+    >>> readable("INFO: ready")
+    'INFO: ready'
+    """
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return visible(line)
+    if not isinstance(entry, dict) or not isinstance(entry.get("event"), str):
+        return visible(line)
+    moment = str(entry.get("time", ""))[11:19]
+    left_out = {"time", "level", "event", "run", "message", "error"}
+    said = [str(entry[key]) for key in ("message", "error") if entry.get(key)]
+    said += [f"{key}={value}" for key, value in entry.items() if key not in left_out]
+    return visible(" ".join([moment, entry["event"], *said]).strip())
+
+
+def _label(pod: object, label: str) -> str:
+    from grace.cluster.client import labels_of
+
+    return labels_of(pod).get(label, "")  # type: ignore[arg-type]  # a Manifest
+
+
+def _name(pod: object) -> str:
+    from grace.cluster.client import text
+
+    return text(pod, "metadata", "name")  # type: ignore[arg-type]  # a Manifest
+
+
+def _say_next(command: str) -> None:
+    err.print("next:", style="bold", end=" ")
+    err.print(command, markup=False)

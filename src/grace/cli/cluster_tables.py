@@ -1,0 +1,195 @@
+"""What `grace cluster` prints at once: findings, what a run takes, runs, what was collected."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from grace.catalogue.store import megabytes
+from grace.cli.screen import err, out, visible
+from grace.cluster.collect import Collection
+from grace.cluster.request import ClusterRun
+
+if TYPE_CHECKING:
+    from grace.cluster.capacity import CapacityPlan, Demand, ModelPlan
+    from grace.cluster.policies import Finding
+
+_SHOWN_FINDINGS = 40
+_LONGEST_VALUE = 60
+
+
+def print_findings(findings: "Sequence[Finding]", objects: int) -> None:
+    """
+    Print which rules are broken, and how many objects were held against them.
+
+    Args:
+        findings: Violations first.
+
+        objects: How many objects were looked at.
+    """
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in findings[:_SHOWN_FINDINGS]:
+        violation = one.severity.value == "violation"
+        table.add_row(
+            Text(one.severity.value, "bold red" if violation else "yellow"),
+            Text("\n").join(_finding_lines(one)),
+        )
+    if findings:
+        out.print(table)
+    if len(findings) > _SHOWN_FINDINGS:
+        out.print(f"and {len(findings) - _SHOWN_FINDINGS} more\n")
+    violations = sum(one.severity.value == "violation" for one in findings)
+    notices = len(findings) - violations
+    said = f"{objects} objects: {_counted(violations, 'violation')}, {_counted(notices, 'notice')}"
+    out.print(said, style="red" if violations else "green", markup=False)
+
+
+def _finding_lines(one: "Finding") -> Iterator[Text]:
+    yield Text.assemble((one.object, "bold"), "  ", (one.field, "cyan"))
+    value = "missing" if one.value is None else _cut(str(one.value))
+    yield Text(f"found  {value}{f': {one.detail}' if one.detail else ''}")
+    yield Text.assemble("rule   ", one.words, "  ", (f"[{one.rule}]", "dim"))
+    if one.source:
+        yield Text(f"       {one.source}", "dim")
+    yield Text.assemble("do     ", (one.remedy, "green"))
+
+
+def print_capacity(plan: "CapacityPlan", notes: Sequence[str] = ()) -> None:
+    """
+    Print what a run takes of a cluster: by model, over time, at its peak.
+
+    Args:
+        plan: What it takes, and what stands in the way.
+
+        notes: What else a user should know.
+    """
+    _print_models(plan.models)
+    _print_moments(plan)
+    _print_volumes(plan)
+    for one in plan.utilisation:
+        if one.breaks:
+            bounds = " to ".join(f"{bound:.0%}" for bound in (one.at_least, one.at_most) if bound)
+            out.print(
+                f"note: {one.what}: {one.forecast:.0%} of what is asked for will be used, by a "
+                f"forecast; the site wants {bounds} ({one.assumed})",
+                style="yellow",
+                markup=False,
+            )
+    for notice in (*plan.notices, *notes):
+        out.print(f"note: {notice}", style="yellow", markup=False)
+    for problem in plan.problems:
+        out.print(f"problem: {problem}", style="red", markup=False)
+
+
+def _print_models(models: "Sequence[ModelPlan]") -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("model", "served by", "GPUs"):
+        table.add_column(name)
+    for name in ("CPU", "memory", "weights", "GPU-hours"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("licence")
+    for one in models:
+        gpus = f"{one.gpus} x {' or '.join(one.products) or one.gpu_resource}" if one.gpus else "-"
+        table.add_row(
+            one.key,
+            one.server if one.served_by in {None, one.key} else f"{one.server}, on {one.served_by}",
+            Text(one.refused, "red") if one.refused else gpus,
+            f"{one.cpu:g}" if one.cpu else "-",
+            f"{one.memory_gb:g} GB" if one.memory_gb else "-",
+            f"{one.weights_gb:g} GB" if one.weights_gb else "-",
+            "not known" if one.gpu_hours is None else f"{one.gpu_hours:.1f}",
+            Text.assemble(one.licence, (" gated", "yellow") if one.gated else ""),
+        )
+    out.print(table)
+    for said in dict.fromkeys(one.assumed for one in models if one.assumed):
+        out.print(f"hours: {said}", style="dim", markup=False)
+
+
+def _print_moments(plan: "CapacityPlan") -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("phase")
+    table.add_column("models that are served")
+    table.add_column("jobs", justify="right")
+    for name in ("GPUs", "CPU", "memory", "pods", "hours"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in plan.moments:
+        hours = "" if one.hours is None else f"{one.hours:.1f}"
+        table.add_row(
+            str(one.phase),
+            ", ".join(one.servers) or "-",
+            str(len(one.steps)),
+            *_held(one.demand),
+            hours,
+        )
+    table.add_section()
+    hours = "" if plan.hours is None else f"{plan.hours:.1f}"
+    table.add_row("peak", "", str(plan.peak.jobs), *_held(plan.peak), hours, style="bold")
+    out.print(table)
+
+
+def _held(demand: "Demand") -> tuple[str, ...]:
+    return (
+        str(demand.gpus),
+        f"{demand.cpu:g}",
+        f"{demand.memory_gb:g} GB",
+        str(demand.pods),
+    )
+
+
+def _print_volumes(plan: "CapacityPlan") -> None:
+    said = [
+        f"{one.purpose} {one.total_gb:g} GB ({one.storage_class or 'default class'})"
+        for one in plan.volumes
+        if one.count
+    ]
+    out.print(f"storage: {plan.storage_gb:g} GB: {', '.join(said)}", markup=False)
+
+
+def print_collection(found: Collection, run: ClusterRun) -> None:
+    """Print what was collected, folder by folder, and what to do about what was not."""
+    for one in found.folders:
+        place = str(one.folder.path)
+        if one.refusal:
+            _say("left", "red", one.refusal)
+            continue
+        if not one.files:
+            _say("absent", "yellow", f"{place}: not begun on the cluster")
+            continue
+        size = megabytes(one.size)
+        if one.faults:
+            closed = one.folder.closed
+            _say("FAULTY" if closed else "open", "red" if closed else "yellow", place)
+            for fault in one.faults[:_SHOWN_FINDINGS]:
+                err.print(f"  {visible(fault)}", markup=False)
+        else:
+            _say("valid", "green", f"{place}  {len(one.files)} files, {size}, {one.arrived} new")
+        for path in one.kept:
+            err.print(f"  kept what was here: {path}", markup=False)
+        if one.note:
+            err.print(f"note: {one.note}", style="yellow", markup=False)
+    if found.noted:
+        out.print("everything is here, and compared with the cluster by SHA-256", style="green")
+        return
+    out.print(
+        "not everything is here; what is left of the run on the cluster is needed still: "
+        f"grace cluster status {run.timestamp}",
+        style="yellow",
+        markup=False,
+    )
+
+
+def _say(word: str, style: str, text: str) -> None:
+    out.print(word, style=style, end=" ")
+    out.print(text, markup=False)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

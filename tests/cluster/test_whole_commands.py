@@ -1,0 +1,219 @@
+"""`grace cluster run` to `down`, as typed, against an API over real HTTP and its small controllers."""
+
+import asyncio
+import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# These commands stand on all parts of the cluster half.
+pytest.importorskip("grace.cluster.executor.execute")
+pytest.importorskip("grace.cluster.manifests")
+pytest.importorskip("grace.cluster.policies")
+
+from fake_api import FakeApi, JobScript
+
+from files_in_pod import handed_over
+from grace.cli.main import invoke
+from grace.runs.folder import RunFolder
+from inputs import input_flags
+
+WHEN = "20260131T235959Z"
+MODEL = "smollm2-135m"
+RUN = ("--timestamp", WHEN)
+
+
+class Api(FakeApi):
+    """An API whose files pod has the disk of a folder here."""
+
+    async def _make_pod(self, owner: dict[str, Any], name: str, labels: Mapping[str, str]) -> None:
+        job = owner["metadata"]["name"]
+        await super()._make_pod(owner, name, {**labels, "batch.kubernetes.io/job-name": job})
+
+    async def _advance_server(self, key: tuple[str, str, str], item: dict[str, Any]) -> None:
+        item["spec"]["template"]["metadata"]["labels"].setdefault("grace/model", "files")
+        await super()._advance_server(key, item)
+
+
+@contextmanager
+def served(api: Api) -> Iterator[Api]:
+    """Serve from a thread with a loop of its own."""
+    started, over = threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        async with api.served():
+            started.set()
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    started.wait()
+    try:
+        yield api
+    finally:
+        loops[0].call_soon_threadsafe(over.set)
+        thread.join()
+
+
+@pytest.fixture
+def disk(tmp_path: Path, small_inputs: dict[str, Path]) -> Path:
+    """What the pods of a run leave on their volume."""
+    disk = tmp_path / "disk"
+    results = disk / "grace" / "results"
+    flags = ["--dry-run", *RUN, "--extractor", "rules", *input_flags(small_inputs)]
+    assert invoke(["run", "--out", str(results), *flags]) == 0
+    for experiment in ("exp1", "exp2"):
+        (results / experiment / "toy").rename(results / experiment / MODEL)
+        renamed(results / experiment / MODEL / WHEN)
+    return disk
+
+
+def renamed(folder: Path) -> None:
+    """Let a run of the toy model be one of another: its numbers are the same."""
+    for path in [*folder.glob("toy_*"), folder / "run.json", folder / "manifest.json"]:
+        text = path.read_text(encoding="utf-8").replace("toy", MODEL)
+        path.unlink()
+        path.with_name(path.name.replace("toy", MODEL)).write_text(text, encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    from grace.runs.manifest import file_entry
+
+    manifest["files"] = {name: file_entry(folder / name).model_dump() for name in manifest["files"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+@pytest.fixture
+def api(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    monkeypatch.chdir(tmp_path)
+    api = Api()
+    api.commands = lambda command, stdin: handed_over(disk, command, stdin)
+    for kind in ("smoke", "respond", "score", "extract", "finish"):
+        for name in (f"{kind}.{MODEL}", f"{kind}.exp1.{MODEL}", f"{kind}.exp2.{MODEL}"):
+            api.jobs[name] = JobScript(looks=0)
+    for experiment in ("exp1", "exp2"):
+        counts = {"planned": 4, "answered": 4, "failed": 0, "not_asked": 0}
+        outcome = {"status": "complete", "cells": {f"{experiment}/{MODEL}": counts}}
+        api.jobs[f"finish.{experiment}.{MODEL}"].outcome = outcome
+    with served(api):
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": api.url}}],
+            "users": [{"name": "me", "user": {}}],
+            "contexts": [
+                {"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "lab"}}
+            ],
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        yield api
+
+
+def flags(small_inputs: dict[str, Path]) -> list[str]:
+    return [*RUN, "--namespace", "lab", *input_flags(small_inputs)]
+
+
+def test_one_command_goes_from_nothing_to_verified_results(
+    api: Api, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = invoke(["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)])
+
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    assert "phase 2 of 6: model servers" in captured.err
+    assert f"{MODEL}: responses: done" in captured.err
+    assert "everything is here, and compared with the cluster by SHA-256" in captured.out
+    for experiment in ("exp1", "exp2"):
+        there = disk / "grace" / "results" / experiment / MODEL / WHEN / "manifest.json"
+        here = RunFolder(Path("here") / experiment / MODEL / WHEN)
+        assert here.manifest_path.read_bytes() == there.read_bytes()
+    # No server, no GPU, and nobody who hands files over is left.
+    assert api.names("statefulsets") == []
+    assert not [name for name in api.names("jobs") if name.startswith("files-")]
+
+    capsys.readouterr()
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 0
+    text = capsys.readouterr().out
+    assert f"run {WHEN} in lab  complete" in text
+    assert text.count("✓") >= 6
+
+    assert invoke(["cluster", "down", WHEN, "--namespace", "lab"]) == 0
+    assert api.names("jobs") == []
+    assert "grace-output" in " ".join(api.names("persistentvolumeclaims"))
+    assert invoke(["cluster", "down", "--delete-results", "--yes", "--namespace", "lab"]) == 0
+    assert api.names("persistentvolumeclaims") == []
+
+
+def test_results_that_are_not_here_are_not_deleted(
+    api: Api, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(disk / "grace" / "results" / "exp2")
+    run = ["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)]
+
+    assert invoke(run) == 1
+    assert "not begun on the cluster" in capsys.readouterr().out
+
+    assert invoke(["cluster", "down", "--delete-results", "--yes", "--namespace", "lab"]) == 2
+    assert api.names("persistentvolumeclaims") != []
+
+
+def test_a_step_that_fails_is_said_with_its_reason(
+    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.jobs[f"respond.exp1.{MODEL}"] = JobScript(
+        looks=0, fails=9, message=json.dumps({"status": "failed", "error": "the disk is full"})
+    )
+    run = ["cluster", "run", "--yes", "--no-collect", *flags(small_inputs)]
+
+    assert invoke(run) == 1
+    captured = capsys.readouterr()
+    assert "finished, with failures" in captured.out
+    assert "the disk is full" in captured.out
+    assert f"next: grace cluster collect {WHEN} --namespace lab" in captured.err
+    assert api.names("statefulsets") == []
+
+
+def test_nothing_is_sent_without_a_yes(
+    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["cluster", "run", *flags(small_inputs)]) == 2
+
+    assert "There is nobody to ask; give --yes" in capsys.readouterr().err
+    assert {method for method, _ in api.requests} <= {"GET"}
+
+
+def test_a_run_is_set_up_and_goes_on_later(
+    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["cluster", "apply", "--yes", *flags(small_inputs)]) == 0
+    assert f"next: grace cluster resume {WHEN} --namespace lab" in capsys.readouterr().err
+    assert api.names("jobs") == []
+
+    # The namespace is the kubeconfig's, the run the latest, its options the cluster's.
+    assert invoke(["cluster", "resume", "--profile", "nrp", "--out", "here"]) == 0
+    assert "everything is here" in capsys.readouterr().out
+
+
+def test_what_is_rendered_is_what_is_sent(
+    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["cluster", "render", "--out", "there", *flags(small_inputs)]) == 0
+    assert re.search(r"there: \d+ files of run", capsys.readouterr().out)
+    assert (Path("there") / "README.md").is_file()
+    assert invoke(["cluster", "lint", *flags(small_inputs)]) == 0
+    assert "0 violations" in capsys.readouterr().out
+    assert api.requests == []
+
+
+def test_a_namespace_without_a_run_says_so(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
+    assert "has no run of Grace; is that the right place?" in capsys.readouterr().err
