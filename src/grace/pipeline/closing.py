@@ -21,6 +21,7 @@ from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
 from grace.runs.csvfile import stream_table
 from grace.runs.folder import RunRecord
+from grace.runs.identity import RunIdentity
 from grace.runs.manifest import (
     QueryCounts,
     RunManifest,
@@ -55,7 +56,7 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         seconds=dict(cell.seconds),
         costs=dict(cell.costs),
         complete=all(report.complete for report in studies.values()),
-        warnings=tuple(_warnings(cell, studies, records, record.identity.server)),
+        warnings=tuple(_warnings(cell, studies, records, record.identity)),
         identity=record.identity,
         extractor=cell.folder.read_extractor(),
         request=_published(record.request),
@@ -208,11 +209,13 @@ def _warnings(
     cell: Cell,
     studies: Mapping[str, StudyReport],
     records: Mapping[QueryKey, Record],
-    server: Mapping[str, JsonValue],
+    identity: RunIdentity,
 ) -> Iterable[str]:
+    # As it was when the model was asked: this process may not know where that was.
+    model, server = identity.model, identity.server
     if cell.use.key == "toy":
         yield "dry run: the numbers come from a toy model and mean nothing"
-    if not cell.use.pinned:
+    if not cell.use.pinned or model.get("weights") != cell.use.identity.get("weights"):
         yield (
             f"{cell.use.key}: Grace cannot tell which revision of the weights answered; note it "
             "yourself, or pin it with `grace models lock`"
