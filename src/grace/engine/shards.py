@@ -19,7 +19,7 @@ from grace.studies.streamed import Streamed
 
 MOST_SHARDS = 1000
 
-_WRITTEN = re.compile(r"(\d{1,4})/(\d{1,4})")
+_WRITTEN = re.compile(r"([0-9]{1,4})/([0-9]{1,4})")
 # Enough to tell pieces of 1/999 and 1/1000 apart, and little enough for every kind of file lock.
 _LINE = 1 << 30
 _KEYS = 1 << 32
