@@ -195,7 +195,7 @@ def test_status_counts_the_processes_that_share_a_run(work: Work) -> None:
     for command in commands:
         command.kill(signal.SIGKILL)
         command.wait()
-    assert standing(work.folder()).holder is None
+    assert lock_holder(lock) is None
 
 
 def test_tables_of_an_unfinished_run_are_refused_with_what_is_left(work: Work) -> None:
