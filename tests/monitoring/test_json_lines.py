@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -37,7 +37,7 @@ def told() -> Told:
     return Told()
 
 
-def record(status: str = "answered") -> Record:
+def record(status: Literal["answered", "failed"] = "answered") -> Record:
     return Record(
         key=QueryKey("k"),
         stage="respond",

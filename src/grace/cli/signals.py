@@ -31,11 +31,14 @@ _KEPT = "everything finished is kept: the same command continues"
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(said: str = f"stopped at once; {_KEPT}") -> Iterator[None]:
     """
     Let SIGTERM interrupt what runs outside an event loop, as Ctrl-C does.
 
     Without a handler of its own, the first process of a container ignores it.
+
+    Args:
+        said: What is then said.
 
     Raises:
         RunInterrupted: One of the two came.
@@ -44,7 +47,7 @@ def interruptible() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt as error:
-            raise RunInterrupted(f"stopped at once; {_KEPT}") from error
+            raise RunInterrupted(said) from error
 
 
 def say_on_screen(text: str) -> None:
