@@ -15,6 +15,7 @@ from grace.pipeline.connecting import Connections
 from grace.pipeline.outcomes import CellOutcome, CellStatus
 from grace.pipeline.preflight import preflight
 from grace.pipeline.smoke import smoke
+from grace.pipeline.spent import note_spent
 from grace.pipeline.stages import SERVED, SHARED, STAGES, Stage
 from grace.pipeline.unfinished import check_all_asked
 from grace.pipeline.writing import (
@@ -78,6 +79,7 @@ async def run_cell(cell: Cell, connections: Connections, stages: frozenset[Stage
         except Stopped:
             return CellOutcome(cell.folder, CellStatus.STOPPED, None)
         if Stage.VALIDATE not in wanted:
+            note_spent(cell)
             return CellOutcome(cell.folder, CellStatus.OPEN, None)
         manifest = close(cell, record)
     status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE

@@ -19,6 +19,7 @@ from grace.pipeline.asking import row_texts
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
+from grace.pipeline.spent import spent_on
 from grace.runs.csvfile import stream_table
 from grace.runs.folder import RunRecord
 from grace.runs.identity import RunIdentity
@@ -50,11 +51,12 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         studies = {
             plan.trials.study.key: _score_report(cell, plan, records) for plan in cell.score_plans()
         }
+    spent = spent_on(cell)
     return RunManifest(
         started=record.started,
         finished=finished.isoformat(timespec="seconds"),
-        seconds=dict(cell.seconds),
-        costs=dict(cell.costs),
+        seconds=spent.seconds,
+        costs=spent.costs,
         complete=all(report.complete for report in studies.values()),
         warnings=tuple(_warnings(cell, studies, records, record.identity)),
         identity=record.identity,
