@@ -54,6 +54,21 @@ def test_a_damaged_file_is_refused_with_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_of_known_size_needs_no_end(tmp_path: Path) -> None:
+    content = os.urandom(2_000_000)
+    sha256, size = hashlib.sha256(content).hexdigest(), str(len(content))
+    command = ["files", "receive", str(tmp_path / "x"), "--sha256", sha256, "--size", size]
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "grace", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(content)
+        process.stdin.flush()
+        # Standard input stays open, as it does through a web socket.
+        assert process.wait(60) == 0
+    assert (tmp_path / "x").read_bytes() == content
+
+
 def test_a_path_outside_is_wrong_usage(tmp_path: Path) -> None:
     took = files("send", "../x", "--root", tmp_path, folder=tmp_path)
     assert took.returncode == 2

@@ -73,9 +73,17 @@ def receive(
     path: Annotated[Path, typer.Argument(help="The file; its folders are made.")],
     sha256: Annotated[str, typer.Option(help="The hash that its bytes must have.")],
     root: Root = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="How many bytes there are; without it, up to the end, which not every connection "
+            "into a pod can tell.",
+        ),
+    ] = None,
 ) -> None:
     """Take a file from standard input; it appears when it is whole, verified and on the disk."""
-    held = handover.receive_file(path, sys.stdin.buffer, sha256, root)
+    held = handover.receive_file(path, sys.stdin.buffer, sha256, root, size=size)
     sys.stdout.write(json.dumps(asdict(held)) + "\n")
 
 

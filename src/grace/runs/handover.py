@@ -140,18 +140,28 @@ def send_file(
         stream.flush()
 
 
-def receive_file(path: Path, stream: IO[bytes], sha256: str, root: Path | None = None) -> HeldFile:
+def receive_file(
+    path: Path,
+    stream: IO[bytes],
+    sha256: str,
+    root: Path | None = None,
+    *,
+    size: int | None = None,
+) -> HeldFile:
     """
     Take a file from a stream; it appears under its name when it is whole and on the disk.
 
     Args:
         path: The file; folders are made.
 
-        stream: Its bytes, up to the end.
+        stream: Its bytes.
 
         sha256: Their hash.
 
         root: The folder that it must lie in; None is any.
+
+        size: How many there are; None is up to the stream's end. Some connections
+            have no way to say that it ends.
 
     Raises:
         UsageError: The path or the hash is not allowed.
@@ -164,11 +174,12 @@ def receive_file(path: Path, stream: IO[bytes], sha256: str, root: Path | None =
         _check_target(path, folder, name)
         temporary = f".{name}.{secrets.token_hex(4)}.part"
         try:
-            _remove_abandoned(folder, name)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(temporary, flags, 0o644, dir_fd=folder)
+            # The file system's own clock: that of this machine may be another one.
+            _remove_abandoned(folder, name, os.fstat(descriptor).st_mtime)
             try:
-                size = _taken(stream, descriptor, path, sha256)
+                taken = _taken(stream, descriptor, path, sha256, size)
                 os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
                 with contextlib.suppress(OSError):
                     # Some file systems do this by themselves, and refuse.
@@ -179,27 +190,31 @@ def receive_file(path: Path, stream: IO[bytes], sha256: str, root: Path | None =
                 raise
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
-    return HeldFile(path.as_posix(), size, sha256)
+    return HeldFile(path.as_posix(), taken, sha256)
 
 
-def _taken(stream: IO[bytes], descriptor: int, path: Path, sha256: str) -> int:
+def _taken(stream: IO[bytes], descriptor: int, path: Path, sha256: str, size: int | None) -> int:
     """Write all that comes to a new file, and return how much it was."""
-    digest, size, touching = hashlib.sha256(), 0, _Touching()
+    digest, taken, touching = hashlib.sha256(), 0, _Touching()
     with open(descriptor, "wb", buffering=0) as file:
-        while block := stream.read(BLOCK_BYTES):
+        while taken != size:
+            left = BLOCK_BYTES if size is None else min(BLOCK_BYTES, size - taken)
+            block = stream.read(left)
+            if not block:
+                break
             view = memoryview(block)
             while view:
                 view = view[file.write(view) :]
             digest.update(block)
-            size += len(block)
+            taken += len(block)
             touching.now()
         os.fsync(file.fileno())
     if digest.hexdigest() != sha256:
         raise RunFolderError(
-            f"{path}: {size} bytes came with SHA-256 {digest.hexdigest()}; expected {sha256}: "
+            f"{path}: {taken} bytes came with SHA-256 {digest.hexdigest()}; expected {sha256}: "
             "send it again"
         )
-    return size
+    return taken
 
 
 @contextmanager
@@ -243,13 +258,13 @@ def _check_target(path: Path, folder: int, name: str) -> None:
             raise UsageError(f"{path}: is there already, and is no plain file")
 
 
-def _remove_abandoned(folder: int, name: str) -> None:
-    """Remove what killed processes left of the same file."""
+def _remove_abandoned(folder: int, name: str, now: float) -> None:
+    """Remove what killed processes left of the same file long ago."""
     for found in os.listdir(folder):
         if found.startswith(f".{name}.") and found.endswith(".part"):
             with contextlib.suppress(OSError):
                 changed = os.stat(found, dir_fd=folder, follow_symlinks=False).st_mtime
-                if time.time() - changed > _ABANDONED_SECONDS:
+                if now - changed > _ABANDONED_SECONDS:
                     os.unlink(found, dir_fd=folder)
 
 
