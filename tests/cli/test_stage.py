@@ -232,6 +232,25 @@ def test_what_is_wrong_in_an_input_is_not_quoted_in_the_log(pod: Pod) -> None:
     assert "somebody" not in output + pod.outcome.read_text()
 
 
+def test_a_fault_of_grace_is_told_without_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("what somebody wrote")
+
+    monkeypatch.setattr("grace.cli.stage.prepare", fail)
+    flags = ["--experiment", "exp1", "--model", "toy", "--dry-run", "--timestamp", STAMP]
+    told = ["--log", "json", "--outcome", str(tmp_path / "termination")]
+    with pytest.raises(ZeroDivisionError):
+        invoke(["stage", "respond", *flags, *told])
+    (line,) = lines(capsys.readouterr().out)
+    assert (line["event"], line["error_type"]) == ("error", "ZeroDivisionError")
+    ended = (tmp_path / "termination").read_text()
+    assert json.loads(ended)["status"] == "failed"
+    assert "ZeroDivisionError" in ended
+    assert "somebody" not in ended + line["text"]
+
+
 def test_sigterm_drains_and_ends_as_stopped(pod: Pod) -> None:
     pod.server.delay_seconds = 0.1
     command = pod.start("respond", "--shard", "0/1")

@@ -221,6 +221,44 @@ def test_an_extraction_that_was_left_out_is_noticed(work: Work) -> None:
     assert "respond: " not in output
 
 
+def test_a_shard_without_any_query_has_nothing_to_do(work: Work) -> None:
+    code, output = work.run("respond", "--shard", "499/1000")
+    assert code == 0, output
+    assert not read_journal(work.folder().journal).lines
+
+
+def test_what_killed_shards_were_writing_is_swept_away(work: Work) -> None:
+    assert work.run("respond", "--shard", "0/1")[0] == 0
+    # Right before a record is linked into its place.
+    torn = work.folder().path / ".run.json.1of2.part"
+    torn.write_text('{"format":')
+    assert work.run("extract")[0] == 0
+    assert not torn.exists()
+
+
+def test_a_shard_that_is_killed_while_it_begins_leaves_a_run_that_can_begin(work: Work) -> None:
+    command = work.forker.start(
+        [
+            "stage",
+            "respond",
+            "--experiment",
+            "exp1",
+            "--shard",
+            "0/2",
+            *work.flags,
+            "--out",
+            work.out,
+        ],
+        work.out.parent / "log",
+        dies_before=("os.link", ".run.json.0of2.part"),
+    )
+    assert command.wait() == -signal.SIGKILL, command.output
+    assert not work.folder().begun
+    for other in work.shards("respond", 2):
+        assert other.wait() == 0, other.output
+    assert not list(work.folder().path.glob(".*"))
+
+
 def test_what_cannot_be_shared_is_refused_before_anything_is_read(work: Work) -> None:
     code, output = work.run("score tabulate", "--shard", "0/2", experiment="exp2")
     assert code == 2

@@ -155,7 +155,10 @@ def stage(
             raise typer.Exit(exit_code(error)) from error
         except Exception as error:
             # A fault of Grace: what it says is not known to be fit for others.
-            ended.write(Ending.FAILED, f"a fault of Grace: {type(error).__name__}; see the log")
+            text = f"a fault of Grace: {type(error).__name__}; see the traceback"
+            ended.write(Ending.FAILED, text)
+            if told is not None:
+                told.error(text, type(error).__name__)
             raise
         ended.write(ending_of(found))
         missing_counts = Stage.VALIDATE in names and not accept_missing

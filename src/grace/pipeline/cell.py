@@ -208,8 +208,6 @@ def begin(cell: Cell, identity: RunIdentity) -> RunRecord:
     Raises:
         IdentityMismatch: The run was begun under another identity.
     """
-    if cell.shard is None:
-        cell.folder.sweep()
     if not cell.folder.begun:
         record = RunRecord(
             started=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -48,6 +48,8 @@ async def run_cell(cell: Cell, connections: Connections, stages: frozenset[Stage
         GraceError: What stopped it; everything finished is kept.
     """
     wanted = [stage for stage in STAGES[cell.experiment] if stage in stages]
+    if cell.shard is None:
+        cell.folder.sweep()
     method: ScoringMethod | None = None
     if not cell.settings.recheck:
         wanted = [stage for stage in wanted if stage is not Stage.RECHECK]
