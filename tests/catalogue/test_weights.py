@@ -14,9 +14,8 @@ from grace.catalogue.store import (
     default_store,
     require_room,
     storage_errors,
-    weights_path,
 )
-from grace.catalogue.weights import ensure_weights, find_weights
+from grace.catalogue.weights import ensure_weights, find_weights, weights_path
 from grace.errors import WeightsError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
