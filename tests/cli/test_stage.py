@@ -213,6 +213,15 @@ def test_a_stage_needs_the_runs_name(capsys: pytest.CaptureFixture[str]) -> None
     assert "--timestamp is not given" in capsys.readouterr().err
 
 
+def test_a_stage_of_the_other_experiment_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model", "toy", "--dry-run", "--timestamp", STAMP, "--out", str(tmp_path)]
+    assert invoke(["stage", "respond", "--experiment", "exp2", *flags]) == 2
+    assert "exp2 has no stage respond; it has smoke, score" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_log_folder_needs_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--experiment", "exp1", "--model", "toy", "--dry-run", "--timestamp", STAMP]
     assert invoke(["stage", "respond", *flags, "--log-folder", str(tmp_path)]) == 2

@@ -26,7 +26,7 @@ from grace.pipeline.connection import models_of
 from grace.pipeline.extractor import choose_extractor
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.outcomes import CellOutcome, CellStatus, RunOutcome
-from grace.pipeline.stages import SERVED, SHARED, USUAL, Stage
+from grace.pipeline.stages import SERVED, SHARED, STAGES, USUAL, Stage
 from grace.pipeline.waiting import Waiting
 from grace.runs.folder import RunFolder, check_timestamp, runs_of_cell, timestamp_after
 from grace.runs.manifest import read_manifest
@@ -71,6 +71,12 @@ def prepare(
         raise UsageError(
             f"--shard {shard}: {others} cannot be shared; run it alone when all shards are over"
         )
+    for experiment in settings.experiment:
+        if not stages.intersection(STAGES[experiment]):
+            raise UsageError(
+                f"{experiment} has no stage {', '.join(sorted(stages))}; it has "
+                f"{', '.join(STAGES[experiment])}"
+            )
     catalogue = load_catalogue(settings.catalogue)
     uses = models_of(settings, catalogue, asked=bool(stages & SERVED))
     extractor = choose_extractor(settings, catalogue, asked=Stage.EXTRACT in stages)
