@@ -203,6 +203,19 @@ print(sha256_of(found.path) == found.sha256 == spec.source.sha256)
     assert inside("cpu-server", program) == "True\n"
 
 
+def test_the_library_of_the_hub_keeps_to_buffers_that_fit_in_a_pod() -> None:
+    program = """
+import hf_xet, json
+print(json.dumps({key: value for key, value in hf_xet.XetConfig().items() if "buffer" in key or "cache.size" in key}))
+"""
+    found = json.loads(inside("runner", program))
+
+    buffers = {key: value for key, value in found.items() if "download_buffer" in key}
+    assert len(buffers) == 3
+    assert max(buffers.values()) <= 256_000_000
+    assert found["chunk_cache.size_bytes"] == 0
+
+
 def test_an_image_that_is_built_again_has_the_same_layers(base: str) -> None:
     build("runner", "--no-cache", tag="again", base=base)
     try:
