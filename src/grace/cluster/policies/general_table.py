@@ -39,6 +39,14 @@ GENERAL_RULES = (
         source=_RESOURCES,
     ),
     Rule(
+        "limit-range",
+        _VIOLATION,
+        "a LimitRange or ResourceQuota of the set lets its own pods in",
+        "ask for less, or set namespace.quota in the profile",
+        resources.outside_limits,
+        source=_RESOURCES,
+    ),
+    Rule(
         "gpu-whole",
         _VIOLATION,
         "GPUs are asked for in whole numbers, as a limit, and the request is the same",
@@ -142,6 +150,13 @@ GENERAL_RULES = (
         references.without_probes,
     ),
     Rule(
+        "server-precision",
+        _VIOLATION,
+        "a server computes in the precision that the catalogue says",
+        "correct --dtype, or the catalogue's entry",
+        references.other_precision,
+    ),
+    Rule(
         "port-exists",
         _VIOLATION,
         "a probe or a Service names a port of the container",
@@ -159,7 +174,7 @@ GENERAL_RULES = (
     Rule(
         "policy-narrow",
         _VIOLATION,
-        "a policy names peers and ports",
+        "a policy names peers and ports, and lets in pods by their labels only",
         "name them",
         network.wide_open,
         source=_POLICIES,

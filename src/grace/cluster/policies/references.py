@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from grace.cluster.names import slug
 from grace.cluster.policies.finding import Hit
 from grace.cluster.policies.subject import (
     LONG_RUNNING,
@@ -197,6 +198,25 @@ def without_probes(subject: Subject) -> Iterator[Hit]:
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 if probe not in container.spec:
                     yield Hit(pod.title, f"{container.path}.{probe}")
+
+
+def other_precision(subject: Subject) -> Iterator[Hit]:
+    """Yield servers in another precision than the catalogue says: some overflow in float16."""
+    if subject.run is None:
+        return
+    wanted = {slug(spec.key): spec.dtype for spec in subject.run.catalogue.models}
+    for pod, container in subject.containers:
+        expected = wanted.get(text(pod.labels.get("grace/model")), "auto")
+        if pod.component != "model-server" or expected == "auto":
+            continue
+        words = container.words
+        for number, word in enumerate(words):
+            name, _, value = word.partition("=")
+            if name == "--dtype":
+                value = value or "".join(words[number + 1 : number + 2])
+                if value not in {expected, "auto"}:
+                    detail = f"the catalogue says {expected}"
+                    yield Hit(pod.title, container.path, value, detail)
 
 
 def missing_ports(subject: Subject) -> Iterator[Hit]:

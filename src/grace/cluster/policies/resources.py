@@ -1,7 +1,9 @@
 """Rules about what containers ask for: CPU, memory, GPUs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+
+from pydantic import JsonValue
 
 from grace.cluster.names import slug
 from grace.cluster.policies.finding import Hit
@@ -64,6 +66,47 @@ def _problem(written: object) -> str:
         return "less than nothing" if parse_quantity(written) < 0 else ""
     except UsageError as error:
         return str(error).partition("; ")[2]
+
+
+def outside_limits(subject: Subject) -> Iterator[Hit]:
+    """Yield containers and pods that a LimitRange or ResourceQuota of the set would refuse."""
+    for limits in subject.of_kind("LimitRange"):
+        for one in items(at(limits, "spec.limits")):
+            if mapping(one).get("type") == "Container":
+                yield from _outside_range(subject, title(limits), mapping(one))
+    for quota in subject.of_kind("ResourceQuota"):
+        for name, written in mapping(at(quota, "spec.hard")).items():
+            most = quantity(written)
+            for pod in subject.pods:
+                asked = pod.requested(name.removeprefix("requests."))
+                if most is not None and name.startswith("requests.") and asked > most:
+                    detail = f"{title(quota)} allows {written} of {name} to all pods together"
+                    yield Hit(pod.title, pod.where("containers"), f"{asked:f}", detail)
+
+
+def _outside_range(subject: Subject, what: str, limits: Mapping[str, JsonValue]) -> Iterator[Hit]:
+    for pod, container in subject.containers:
+        for name, written in mapping(limits.get("max")).items():
+            most, asked = quantity(written), quantity(container.resource("limits", name))
+            if most is not None and asked is not None and asked > most:
+                field = f"{container.path}.resources.limits.{name}"
+                yield Hit(
+                    pod.title, field, container.resource("limits", name), f"{what}: max {written}"
+                )
+        for name, written in mapping(limits.get("min")).items():
+            least, asked = quantity(written), quantity(container.resource("requests", name))
+            if least is not None and asked is not None and asked < least:
+                field = f"{container.path}.resources.requests.{name}"
+                yield Hit(
+                    pod.title, field, container.resource("requests", name), f"{what}: min {written}"
+                )
+        for name, written in mapping(limits.get("maxLimitRequestRatio")).items():
+            ratio, most = quantity(written), quantity(container.resource("limits", name))
+            asked = quantity(container.resource("requests", name))
+            if ratio is not None and most is not None and asked and most > asked * ratio:
+                field = f"{container.path}.resources.limits.{name}"
+                detail = f"{what}: at most {written} times the request"
+                yield Hit(pod.title, field, container.resource("limits", name), detail)
 
 
 def bad_gpus(subject: Subject) -> Iterator[Hit]:

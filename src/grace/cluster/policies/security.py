@@ -108,7 +108,7 @@ def _container(
     for added in items(capabilities.get("add")):
         if added != "NET_BIND_SERVICE":
             yield Hit(pod.title, f"{path}.capabilities.add", added)
-    if own.get("procMount") not in {None, "Default"}:
+    if own.get("procMount") not in (None, "Default"):
         yield Hit(pod.title, f"{path}.procMount", own["procMount"])
     for number, port in enumerate(container.ports):
         if port.get("hostPort"):
@@ -165,7 +165,7 @@ def default_accounts(subject: Subject) -> Iterator[Hit]:
     """Yield pods that run under the namespace's default account."""
     for pod in subject.pods:
         name = pod.spec.get("serviceAccountName")
-        if name in {None, "", "default"}:
+        if name in (None, "", "default"):
             yield Hit(pod.title, pod.where("serviceAccountName"), name)
 
 

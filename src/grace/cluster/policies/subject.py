@@ -182,6 +182,17 @@ class Pod:
         return named | claims
 
     @cached_property
+    def config_maps(self) -> tuple[str, ...]:
+        """Names of the ConfigMaps that are mounted."""
+        sources = [
+            source
+            for volume in self.volumes.values()
+            for source in (volume, *items(at(volume, "projected.sources")))
+        ]
+        found = (text(at(source, "configMap.name")) for source in sources)
+        return tuple(name for name in found if name)
+
+    @cached_property
     def at_once(self) -> int:
         """How many of the pods run at the same time."""
         if self.kind == "Job":
