@@ -114,8 +114,8 @@ def not_denied(subject: Subject) -> Iterator[Hit]:
     ]
     for pod in subject.pods:
         if not any(selects(at(policy, "spec.podSelector"), pod.labels) for policy in denials):
-            detail = "no policy that selects it allows nothing"
-            yield Hit(pod.title, _labels_path(pod), None, detail)
+            detail = "no policy denies pods with these labels everything"
+            yield Hit(pod.title, _labels_path(pod), dict(pod.labels), detail)
 
 
 def wide_open(subject: Subject) -> Iterator[Hit]:
@@ -123,10 +123,13 @@ def wide_open(subject: Subject) -> Iterator[Hit]:
     for policy in subject.of_kind("NetworkPolicy"):
         for direction in ("Ingress", "Egress"):
             for rule in _rules(policy, direction):
+                side = "from" if direction == "Ingress" else "to"
+                field = f"{rule.path}.{side}"
                 if rule.all_peers:
-                    yield Hit(title(policy), rule.path, None, "no peers are named: all are allowed")
+                    yield Hit(title(policy), field, None, "all are allowed")
                 elif direction == "Ingress" and any(map(_anybody, rule.peers)):
-                    yield Hit(title(policy), rule.path, None, "lets in pods that are not ours")
+                    peers: list[JsonValue] = [dict(peer) for peer in rule.peers]
+                    yield Hit(title(policy), field, peers, "lets in pods that are not ours")
                 elif not rule.ports:
                     yield Hit(title(policy), f"{rule.path}.ports", None, "all ports are allowed")
 
@@ -153,7 +156,7 @@ def without_dns(subject: Subject) -> Iterator[Hit]:
         for protocol in ("UDP", "TCP"):
             if not any(_dns_edge(subject, pod, rule, protocol) for rule in rules):
                 detail = f"no policy lets it reach port {_DNS}/{protocol} of the cluster's DNS"
-                yield Hit(pod.title, _labels_path(pod), None, detail)
+                yield Hit(pod.title, _labels_path(pod), dict(pod.labels), detail)
 
 
 def _labels_path(pod: Pod) -> str:
@@ -209,13 +212,11 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _targets(subject: Subject, service: Manifest, number: int) -> Iterator[tuple[Pod, JsonValue]]:
-    wanted = at(service, "spec.selector")
     for port in items(at(service, "spec.ports")):
         if mapping(port).get("port") == number:
             target = mapping(port).get("targetPort", number)
-            for pod in subject.pods:
-                if mapping(wanted) and selects({"matchLabels": wanted}, pod.labels):
-                    yield pod, target
+            for pod in subject.behind(service):
+                yield pod, target
 
 
 def _may_send(subject: Subject, pod: Pod, target: Pod, port: JsonValue) -> bool:

@@ -175,7 +175,7 @@ def unmatched_selectors(subject: Subject) -> Iterator[Hit]:
         wanted = at(service, "spec.selector")
         if not mapping(wanted):
             yield Hit(title(service), "spec.selector", _plain(wanted), "expected labels")
-        elif not any(selects({"matchLabels": wanted}, pod.labels) for pod in subject.pods):
+        elif not subject.behind(service):
             yield Hit(title(service), "spec.selector", _plain(wanted), "no pod has these labels")
     for budget in subject.of_kind("PodDisruptionBudget"):
         wanted = at(budget, "spec.selector")
@@ -229,12 +229,7 @@ def missing_ports(subject: Subject) -> Iterator[Hit]:
                     field = f"{container.path}.{probe}.{kind}.port"
                     yield Hit(pod.title, field, port, "the container has no such port")
     for service in subject.of_kind("Service"):
-        wanted = mapping(at(service, "spec.selector"))
-        chosen = [
-            pod
-            for pod in subject.pods
-            if wanted and all(pod.labels.get(key) == value for key, value in wanted.items())
-        ]
+        chosen = subject.behind(service)
         for number, port in enumerate(items(at(service, "spec.ports"))):
             target = mapping(port).get("targetPort", mapping(port).get("port"))
             for pod in chosen:
