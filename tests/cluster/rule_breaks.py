@@ -316,6 +316,7 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     ("no-secret-values", environment(name="HARMLESS", value="hf_" + "a1B2" * 8)),
     ("no-secret-values", command("grace", "stage", "respond", "--api-key", "value")),
     ("no-secret-values", command("grace", "stage", "respond", "--api-key=value")),
+    ("no-secret-values", command("sh", "-c", "serve --api-key value")),
     (
         "no-secret-values",
         lambda objects: lay(objects["ConfigMap/config-0123456789ab"]["data"], x="sk-" + "a1B2" * 8),

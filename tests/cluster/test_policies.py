@@ -223,6 +223,26 @@ def test_secrets_are_not_shown() -> None:
     assert "the-secret-itself" not in "\n".join(map(str, found(objects)))
 
 
+def test_a_secret_in_a_command_is_not_shown_by_other_rules_either() -> None:
+    objects = good_set()
+    container(objects, W)["command"] = [
+        "sh",
+        "-c",
+        "x --api-key the-secret; sleep 9; y hf_" + "aB1" * 9,
+    ]
+    findings = found(objects)
+    assert {finding.rule for finding in findings} == {"site-no-sleep", "no-secret-values"}
+    shown = "\n".join(map(str, findings)) + repr(findings)
+    assert "the-secret" not in shown
+    assert "aB1" not in shown
+
+
+def test_a_finding_cannot_move_a_cursor() -> None:
+    objects = good_set()
+    objects[J]["metadata"]["name"] = "a\x1b[31m"
+    assert "\x1b" not in "\n".join(map(str, found(objects)))
+
+
 @pytest.mark.parametrize(
     "name", ["MAX_TOKENS", "HF_TOKEN_PATH", "GRACE_API_KEY_FILE", "TOKENIZERS_PARALLELISM"]
 )

@@ -1,6 +1,15 @@
 """The rules of any careful site, as a table; they are checked everywhere."""
 
-from grace.cluster.policies import jobs, naming, network, references, resources, security, storage
+from grace.cluster.policies import (
+    gpu_rules,
+    jobs,
+    naming,
+    network,
+    references,
+    resources,
+    security,
+    storage,
+)
 from grace.cluster.policies.finding import Rule, Severity
 
 _VIOLATION, _NOTICE = Severity.VIOLATION, Severity.NOTICE
@@ -51,7 +60,7 @@ GENERAL_RULES = (
         _VIOLATION,
         "GPUs are asked for in whole numbers, as a limit, and the request is the same",
         "set the limit, and leave the request out or make it the same",
-        resources.bad_gpus,
+        gpu_rules.bad_gpus,
         source=_RESOURCES,
     ),
     Rule(
@@ -59,14 +68,14 @@ GENERAL_RULES = (
         _VIOLATION,
         "GPUs are asked for by the name that the site gives to the products a pod may run on",
         "set gpus.products.*.resource in the profile, and ask for that",
-        resources.other_gpu_names,
+        gpu_rules.other_gpu_names,
     ),
     Rule(
         "gpu-quota",
         _NOTICE,
         "these GPUs are not there for the asking",
         "ask for access first, or choose a model that fits another GPU",
-        resources.over_quota,
+        gpu_rules.over_quota,
     ),
     Rule(
         "pod-security",
