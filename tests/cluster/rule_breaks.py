@@ -59,6 +59,11 @@ def egress(objects: Objects) -> list[dict[str, Any]]:
     return found
 
 
+def ingress(objects: Objects) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = objects["NetworkPolicy/grace-servers"]["spec"]["ingress"]
+    return found
+
+
 def security(**fields: Any) -> Break:
     """Return what changes the queries' security context."""
     return lambda objects: lay(container(objects, J)["securityContext"], **fields)
@@ -95,6 +100,16 @@ def eight_pods(objects: Objects) -> None:
     objects[J]["spec"] |= {"completions": 8, "parallelism": 8}
     words = container(objects, J)["command"]
     words[words.index("$(JOB_COMPLETION_INDEX)/4")] = "$(JOB_COMPLETION_INDEX)/8"
+
+
+def mounted_script(objects: Objects, key: str, script: str) -> object:
+    return lay(objects["ConfigMap/config-0123456789ab"]["data"], **{key: script})
+
+
+def range_of(**limits: Any) -> Break:
+    """Return what puts a LimitRange into the set."""
+    spec = {"limits": [{"type": "Container", **limits}]}
+    return lambda objects: put(objects, labelled("LimitRange", spec=spec))
 
 
 def without_shard(objects: Objects) -> None:
@@ -149,6 +164,15 @@ SLEEPS: tuple[Break, ...] = (
     command("env", "A=b", "sleep", "1"),
     command("tini", "--", "sleep", "1"),
     command("/pause"),
+    command("busybox", "sleep", "9"),
+    command("tail", "-f", "-n", "0", "/dev/null"),
+    command("tail", "/dev/null", "--follow=name"),
+    command("python", "-c", "from time import sleep\nsleep(5)"),
+    command("perl", "-e", "sleep 100"),
+    command("sh", "-c", "while sleep 1; do date; done"),
+    command("sh", "-c", "T=sleep; $T 10"),
+    lambda objects: mounted_script(objects, "run", "#!/bin/sh\ngrace stage respond\nsleep 600\n"),
+    lambda objects: mounted_script(objects, "run.sh", "sleep 600"),
     lambda objects: lay(container(objects, W), command=["/bin/sh"], args=["-c", "x; sleep 5"]),
     lambda objects: lay(container(objects, W), command=None, args=["sleep", "60"]),
     lambda objects: lay(
@@ -158,6 +182,7 @@ SLEEPS: tuple[Break, ...] = (
 )
 
 INSTALLS: tuple[Break, ...] = (
+    lambda objects: mounted_script(objects, "run.sh", "pip install vllm"),
     command("pip", "install", "vllm"),
     command("git", "clone", "https://example.org/x"),
     *(
@@ -229,6 +254,20 @@ BREAKS: tuple[tuple[str, Break], ...] = (
             storage="ten",
         ),
     ),
+    ("limit-range", range_of(max={"memory": "1Gi"})),
+    ("limit-range", range_of(min={"cpu": "2"})),
+    (
+        "limit-range",
+        lambda objects: (
+            range_of(maxLimitRequestRatio={"cpu": "1"})(objects) or limit("cpu", "1100m")(objects)
+        ),
+    ),
+    (
+        "limit-range",
+        lambda objects: put(
+            objects, labelled("ResourceQuota", spec={"hard": {"requests.memory": "1Gi"}})
+        ),
+    ),
     (
         "gpu-whole",
         lambda objects: (
@@ -277,6 +316,7 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     ("no-secret-values", environment(name="HARMLESS", value="hf_" + "a1B2" * 8)),
     ("no-secret-values", command("grace", "stage", "respond", "--api-key", "value")),
     ("no-secret-values", command("grace", "stage", "respond", "--api-key=value")),
+    ("no-secret-values", command("sh", "-c", "serve --api-key value")),
     (
         "no-secret-values",
         lambda objects: lay(objects["ConfigMap/config-0123456789ab"]["data"], x="sk-" + "a1B2" * 8),
@@ -330,6 +370,15 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     ),
     ("policy-narrow", lambda objects: egress(objects)[0].pop("to")),
     ("policy-narrow", lambda objects: egress(objects)[0].pop("ports")),
+    ("policy-narrow", lambda objects: lay(ingress(objects)[0], **{"from": [{"podSelector": {}}]})),
+    (
+        "policy-narrow",
+        lambda objects: ingress(objects)[0]["from"].append({"namespaceSelector": {}}),
+    ),
+    (
+        "policy-narrow",
+        lambda objects: ingress(objects)[0]["from"].append({"ipBlock": {"cidr": "0.0.0.0/0"}}),
+    ),
     ("dns-edge", lambda objects: egress(objects).pop()),
     ("dns-edge", lambda objects: egress(objects)[1]["ports"].pop()),
     (

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 from capacity_runs import a_run, profile_with
-from good_set import SERVER, Objects, container, good_set, gpus, many_jobs, pod, scaler, stateful
+from good_set import (
+    NAMESPACE,
+    SERVER,
+    Objects,
+    container,
+    good_set,
+    gpus,
+    many_jobs,
+    pod,
+    scaler,
+    stateful,
+)
 from rule_breaks import (
     ALSO,
     BREAKS,
@@ -75,7 +86,7 @@ def test_a_broken_rule_is_caught_by_its_name(rule: str, broken: Break) -> None:
 
 
 def test_each_rule_has_been_broken() -> None:
-    elsewhere = {"gpu-quota", "site-jobs-applied", "claim-size"}
+    elsewhere = {"gpu-quota", "site-jobs-applied", "claim-size", "server-precision"}
     assert {rule for rule, _ in BREAKS} | elsewhere == {rule.id for rule in RULES}
 
 
@@ -133,6 +144,23 @@ def test_a_name_that_sounds_like_sleep_or_pip_is_no_sleep_and_no_pip(words: list
     objects = good_set()
     container(objects, W)["command"] = words
     assert found(objects) == ()
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://x:99999", "http://x:port", "http://:80"])
+def test_a_url_that_is_none_is_passed_over(url: str) -> None:
+    objects = good_set()
+    container(objects, W)["command"] += ["--endpoint", url]
+    assert found(objects) == ()
+
+
+def test_the_full_name_of_a_service_is_its_service() -> None:
+    objects = good_set()
+    words = container(objects, J)["command"]
+    place = words.index("--endpoint") + 1
+    words[place] = f"http://{SERVER}.{NAMESPACE}.svc.cluster.local:8000"
+    assert found(objects) == ()
+    objects["NetworkPolicy/grace-servers"]["spec"]["ingress"] = []
+    assert {finding.rule for finding in found(objects)} == {"server-edge"}
 
 
 def test_a_sleep_outside_a_job_is_allowed() -> None:
@@ -195,6 +223,26 @@ def test_secrets_are_not_shown() -> None:
     assert "the-secret-itself" not in "\n".join(map(str, found(objects)))
 
 
+def test_a_secret_in_a_command_is_not_shown_by_other_rules_either() -> None:
+    objects = good_set()
+    container(objects, W)["command"] = [
+        "sh",
+        "-c",
+        "x --api-key the-secret; sleep 9; y hf_" + "aB1" * 9,
+    ]
+    findings = found(objects)
+    assert {finding.rule for finding in findings} == {"site-no-sleep", "no-secret-values"}
+    shown = "\n".join(map(str, findings)) + repr(findings)
+    assert "the-secret" not in shown
+    assert "aB1" not in shown
+
+
+def test_a_finding_cannot_move_a_cursor() -> None:
+    objects = good_set()
+    objects[J]["metadata"]["name"] = "a\x1b[31m"
+    assert "\x1b" not in "\n".join(map(str, found(objects)))
+
+
 @pytest.mark.parametrize(
     "name", ["MAX_TOKENS", "HF_TOKEN_PATH", "GRACE_API_KEY_FILE", "TOKENIZERS_PARALLELISM"]
 )
@@ -251,6 +299,23 @@ def test_a_claim_smaller_than_the_weights_is_caught_if_the_run_is_known() -> Non
     assert lint(tuple(objects.values()), run.profile, run) == ()
 
 
+@pytest.mark.parametrize("words", [["--dtype", "float16"], ["--dtype=half"]])
+def test_a_server_in_another_precision_is_caught(words: list[str]) -> None:
+    objects = good_set()
+    labels = objects[S]["spec"]["template"]["metadata"]["labels"]
+    profile = nrp()
+    for service in (f"Service/{SERVER}", "Service/peers-smollm2-135m"):
+        objects[service]["spec"]["selector"].pop("grace/model")
+    objects[f"PodDisruptionBudget/{SERVER}"]["spec"]["selector"]["matchLabels"].pop("grace/model")
+    labels["grace/model"] = "gemma-2-2b"
+    container(objects, S)["command"] += words
+    run = a_run(profile, "gemma-2-2b")
+    findings = lint(tuple(objects.values()), profile, run)
+    assert {finding.rule for finding in findings} == {"server-precision"}
+    container(objects, S)["command"][-len(words) :] = ["--dtype", "bfloat16"]
+    assert lint(tuple(objects.values()), profile, run) == ()
+
+
 def test_objects_in_another_namespace_than_the_runs_are_caught() -> None:
     run = replace(a_run(nrp(), "smollm2-135m"), namespace="elsewhere")
     findings = lint(tuple(good_set().values()), run.profile, run)
@@ -273,7 +338,7 @@ def test_the_documentation_names_every_rule() -> None:
     for rule in RULES:
         assert f"`{rule.id}`" in page
     for rule in GENERAL_RULES:
-        assert f"| `{rule.id}` | {rule.words} |" in page
+        assert f"| `{rule.id}` | {rule.words} |" in page, rule.id
 
 
 def test_every_rule_of_the_nrp_is_known_with_its_page_and_has_a_check() -> None:

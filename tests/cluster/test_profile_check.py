@@ -9,10 +9,14 @@ from grace.cluster.profile_check import (
     ProfileFinding,
     Standing,
     check_profile,
-    needed_permissions,
 )
 
 LABEL = "nvidia.com/gpu.product"
+ALLOWED = {
+    (verb, resource): True
+    for verb in ("get", "create", "patch", "delete")
+    for resource in ("jobs.batch", "configmaps")
+}
 
 
 def nrp_facts() -> ClusterFacts:
@@ -36,7 +40,7 @@ def nrp_facts() -> ClusterFacts:
         storage_classes=tuple(classes),
         nodes=tuple(nodes),
         quotas=(QuotaFacts("lab", {"requests.nvidia.com/a100": "8", "pods": "100"}),),
-        permissions=dict.fromkeys(needed_permissions(profile), True),
+        permissions=ALLOWED,
         api_groups=frozenset({"batch", "argoproj.io"}),
         secrets={
             "grace-hub": frozenset({"HF_TOKEN"}),
@@ -57,7 +61,7 @@ def local_facts() -> ClusterFacts:
         storage_classes=(StorageClassFacts("local-path", "rancher.io/local-path", default=True),),
         nodes=(node,),
         quotas=(),
-        permissions=dict.fromkeys(needed_permissions(load_profile("local")), True),
+        permissions={**ALLOWED, ("create", "namespaces"): True},
         api_groups=frozenset({"argoproj.io"}),
         secrets={},
     )
@@ -213,6 +217,12 @@ def test_what_may_not_be_done_is_told_by_resource() -> None:
     assert finding.standing is Standing.WRONG
 
 
+def test_what_a_run_can_do_without_is_doubtful() -> None:
+    facts = nrp_facts()
+    denied = {**facts.permissions, ("list", "events"): False}
+    assert only(check(replace(facts, permissions=denied))).standing is Standing.DOUBTFUL
+
+
 def test_a_namespace_that_is_ours_to_make_needs_the_permission() -> None:
     facts = local_facts()
     denied = {**facts.permissions, ("create", "namespaces"): False}
@@ -250,13 +260,11 @@ def test_autoscalers_need_what_serves_them() -> None:
     )
     hpa = profile_with("nrp", model_servers={**servers, "autoscaler": "hpa"})
     for profile in (keda, hpa):
-        permissions = dict.fromkeys(needed_permissions(profile), True)
-        facts = replace(nrp_facts(), permissions=permissions)
+        facts = nrp_facts()
         assert only(check(facts, profile)).field == "model_servers.autoscaler"
     groups = frozenset({"argoproj.io", "metrics.k8s.io", "keda.sh"})
     for profile in (keda, hpa):
-        permissions = dict.fromkeys(needed_permissions(profile), True)
-        facts = replace(nrp_facts(), permissions=permissions, api_groups=groups)
+        facts = replace(nrp_facts(), api_groups=groups)
         assert check(facts, profile) == ()
 
 
@@ -277,6 +285,15 @@ def test_a_secret_with_another_key_is_wrong_and_a_missing_one_is_doubtful() -> N
     finding = only(check(replace(facts, secrets={**other, "grace-hub": None})))
     assert finding.standing is Standing.DOUBTFUL
     assert "kubectl create secret generic grace-hub" in finding.remedy
+
+
+def test_a_missing_pull_secret_is_wrong() -> None:
+    profile = profile_with("nrp", images={"pull_secret": "lab-registry"})
+    facts = nrp_facts()
+    missing = {**(facts.secrets or {}), "lab-registry": None}
+    assert only(check(replace(facts, secrets=missing), profile)).field == "images.pull_secret"
+    there = {**missing, "lab-registry": frozenset({".dockerconfigjson"})}
+    assert check(replace(facts, secrets=there), profile) == ()
 
 
 def test_what_the_cluster_does_not_say_is_not_known_and_never_wrong() -> None:

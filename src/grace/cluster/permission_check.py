@@ -7,39 +7,8 @@ from grace.cluster.gpu_check import number_of
 from grace.cluster.profile import Profile
 from grace.cluster.profile_finding import ProfileFinding, Standing
 
-_EDITED = (
-    "jobs.batch",
-    "configmaps",
-    "persistentvolumeclaims",
-    "services",
-    "serviceaccounts",
-    "networkpolicies.networking.k8s.io",
-)
-NEEDED: tuple[tuple[str, str], ...] = (
-    *((verb, name) for name in _EDITED for verb in ("get", "list", "create", "patch", "delete")),
-    ("watch", "jobs.batch"),
-    ("list", "pods"),
-    ("watch", "pods"),
-    ("get", "pods/log"),
-    ("create", "pods/exec"),
-)
-"""What driving a run takes, whatever the profile: verb and resource."""
-
-
-def needed_permissions(profile: Profile) -> tuple[tuple[str, str], ...]:
-    """Return what a user must be allowed to do, by (verb, resource), to ask the cluster about."""
-    servers = profile.model_servers
-    own = ["statefulsets.apps", "poddisruptionbudgets.policy"]
-    found = list(NEEDED)
-    if servers.controller == "statefulset":
-        found += [(verb, name) for name in own for verb in ("get", "create", "patch", "delete")]
-    if servers.autoscaler == "hpa":
-        found += [("create", "horizontalpodautoscalers.autoscaling")]
-    if servers.autoscaler == "keda":
-        found += [("create", "scaledobjects.keda.sh")]
-    if profile.namespace.create:
-        found += [("create", "namespaces"), ("create", "resourcequotas"), ("create", "limitranges")]
-    return tuple(found)
+_WANTED = ("events", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io")
+"""What a run can do without."""
 
 
 def quota_findings(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
@@ -79,23 +48,24 @@ def _remedy(profile: Profile, name: str) -> str:
     return "wait until something has ended, or ask the admins for more"
 
 
-def permission_findings(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
-    """Yield what the user may not do, or was not asked about."""
-    needed = needed_permissions(profile)
-    denied = [pair for pair in needed if facts.permissions.get(pair) is False]
-    unknown = [pair for pair in needed if pair not in facts.permissions]
-    by_resource: dict[str, list[str]] = {}
-    for verb, resource in denied:
-        by_resource.setdefault(resource, []).append(verb)
-    for resource, verbs in by_resource.items():
+def permission_findings(facts: ClusterFacts) -> Iterator[ProfileFinding]:
+    """Yield what the user may not do, of all that was asked about."""
+    if not facts.permissions:
+        words = f"what you may do in {facts.namespace} was not asked"
+        yield ProfileFinding(Standing.UNKNOWN, "", words, "look at `kubectl auth can-i --list`")
+    denied: dict[str, list[str]] = {}
+    for (verb, resource), allowed in facts.permissions.items():
+        if not allowed:
+            denied.setdefault(resource, []).append(verb)
+    for resource, verbs in denied.items():
         words = f"you may not {', '.join(verbs)} {resource} in {facts.namespace}"
-        remedy = "ask a namespace admin to bind the Role grace-driver to you"
-        field = "namespace.create" if resource == "namespaces" else ""
-        if field:
+        if resource == "namespaces":
+            words = f"you may not {', '.join(verbs)} {resource}"
             remedy = "set namespace.create: false, and name a namespace that is there"
-        yield ProfileFinding(Standing.WRONG, field, words, remedy)
-    if unknown:
-        words = f"whether you may {unknown[0][0]} {unknown[0][1]} was not asked"
-        more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        remedy = "look at `kubectl auth can-i --list`"
-        yield ProfileFinding(Standing.UNKNOWN, "", words + more, remedy)
+            yield ProfileFinding(Standing.WRONG, "namespace.create", words, remedy)
+        elif resource in _WANTED:
+            remedy = "a run can do without"
+            yield ProfileFinding(Standing.DOUBTFUL, "", words, remedy)
+        else:
+            remedy = "ask a namespace admin to bind the Role grace-driver to you"
+            yield ProfileFinding(Standing.WRONG, "", words, remedy)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from grace.catalogue.faults import did_you_mean
 from grace.cluster.facts import ClusterFacts
 from grace.cluster.gpu_check import gpu_findings, room_findings
-from grace.cluster.permission_check import needed_permissions, permission_findings, quota_findings
+from grace.cluster.permission_check import permission_findings, quota_findings
 from grace.cluster.profile import ClaimSettings, Profile
 from grace.cluster.profile_finding import ProfileFinding, Standing
 
-__all__ = ["ProfileFinding", "Standing", "check_profile", "needed_permissions"]
+__all__ = ["ProfileFinding", "Standing", "check_profile"]
 
 OLDEST_MINOR = 29
 """Since then Jobs know retries for each index and wait for a pod to end before its successor."""
@@ -39,7 +39,7 @@ def check_profile(profile: Profile, facts: ClusterFacts) -> tuple[ProfileFinding
         *gpu_findings(profile, facts),
         *room_findings(profile, facts),
         *quota_findings(profile, facts),
-        *permission_findings(profile, facts),
+        *permission_findings(facts),
         *_groups(profile, facts),
         *_secrets(profile, facts),
     ]
@@ -149,6 +149,13 @@ def _groups(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
 def _secrets(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
     if facts.secrets is None:
         return
+    pull = profile.images.pull_secret
+    if pull is not None and pull in facts.secrets and facts.secrets[pull] is None:
+        words = f"there is no Secret {pull} in {facts.namespace}, with which images are pulled"
+        remedy = (
+            f"kubectl create secret docker-registry {pull} ..., or leave images.pull_secret out"
+        )
+        yield ProfileFinding(Standing.WRONG, "images.pull_secret", words, remedy)
     for name in ("hub_token", "deepseek"):
         secret = getattr(profile.secrets, name)
         if secret is None or secret.name not in facts.secrets:

@@ -4,9 +4,19 @@ import re
 from collections.abc import Iterator, Sequence
 
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import Container, Pod, Subject, at, items, mapping
+from grace.cluster.policies.subject import (
+    Container,
+    Pod,
+    Subject,
+    at,
+    items,
+    mapping,
+    text,
+    title,
+)
 
-_WORD = r"(?:^|[\s;&|(`{{'\"/]){}(?=$|[\s;&|)`}}'\"])"
+_WORD = r"(?:^|[\s;&|(`{{'\"/=]){}(?=$|[\s;&|()`}}'\"])"
+_FOLLOWED = r"(?=[^;&|\n]*\s(?:-\w*[fF]\w*|--follow\S*)(?:\s|$))"
 _SLEEP = re.compile(
     "|".join(
         (
@@ -14,8 +24,7 @@ _SLEEP = re.compile(
             r"\btime\.sleep\s*\(",
             r"\bStart-Sleep\b",
             _WORD.format("pause"),
-            r"\btail\s+(?:-\S+\s+)*(?:-f|-F|--follow\S*)\s+(?:-\S+\s+)*/dev/null\b",
-            r"\btail\s+(?:-\S+\s+)*/dev/null\s+(?:-f|-F|--follow\S*)(?=$|\s)",
+            rf"\btail\b{_FOLLOWED}[^;&|\n]*/dev/null\b",
             r"\bwhile\s+(?:true|:|\[\s*1\s*\]|1)\s*;\s*do\s+(?::|true|read\b[^;]*|wait\b[^;]*)\s*;",
             r"\bread\s*<>\s*<\(\s*:\s*\)",
             r"\bcat\s*<?\s*/dev/(?:zero|tty|full)\b",
@@ -79,6 +88,20 @@ def sleeping(subject: Subject) -> Iterator[Hit]:
         if found:
             yield Hit(pod.title, _field(container), _joined(container.words), f"found {found!r}")
         yield from _sleeping_hooks(pod, container)
+    jobs = [pod for pod in subject.pods if pod.kind in {"Job", "CronJob"}]
+    yield from _in_scripts(subject, jobs, _SLEEP)
+
+
+def _in_scripts(subject: Subject, pods: Sequence[Pod], pattern: re.Pattern[str]) -> Iterator[Hit]:
+    """Yield scripts in ConfigMaps that pods mount."""
+    names = dict.fromkeys(name for pod in pods for name in pod.config_maps)
+    for name in names:
+        config = subject.named("ConfigMap", name)
+        for key, value in mapping(at(config, "data")).items():
+            is_script = text(value).startswith("#!") or key.endswith((".sh", ".bash", ".py"))
+            match = pattern.search(text(value)) if is_script else None
+            if config is not None and match:
+                yield Hit(title(config), f"data[{key}]", match.group().strip())
 
 
 def _sleeping_hooks(pod: Pod, container: Container) -> Iterator[Hit]:
@@ -97,6 +120,7 @@ def installing(subject: Subject) -> Iterator[Hit]:
         found = _found(container.words, _INSTALL)
         if found:
             yield Hit(pod.title, _field(container), _joined(container.words), f"found {found!r}")
+    yield from _in_scripts(subject, subject.pods, _INSTALL)
 
 
 def _found(words: Sequence[str], pattern: re.Pattern[str]) -> str:

@@ -6,8 +6,10 @@ from enum import StrEnum
 
 from pydantic import JsonValue
 
+from grace.cluster.policies.secret_text import masked
 from grace.cluster.policies.subject import Subject
 from grace.cluster.site_rules import SiteRule, SiteRules
+from grace.hiding import printable
 
 
 class Severity(StrEnum):
@@ -85,8 +87,8 @@ class Rule:
                 rule=self.id,
                 object=hit.object,
                 field=hit.field,
-                value=hit.value,
-                detail=hit.detail,
+                value=masked(hit.value) if isinstance(hit.value, str) else hit.value,
+                detail=masked(hit.detail),
                 words=words,
                 source=source,
                 remedy=self.remedy,
@@ -134,7 +136,8 @@ class Finding:
         detail = f" ({self.detail})" if self.detail else ""
         source = f" ({self.source})" if self.source else ""
         where = f"{self.object}: {self.field}" if self.field else self.object
-        return f"{where} {shown}{detail}; {self.words}{source}; {self.remedy} [{self.rule}]"
+        line = f"{where} {shown}{detail}; {self.words}{source}; {self.remedy} [{self.rule}]"
+        return printable(line)
 
 
 def _shown(value: JsonValue) -> str:

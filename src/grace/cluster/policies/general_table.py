@@ -1,6 +1,15 @@
 """The rules of any careful site, as a table; they are checked everywhere."""
 
-from grace.cluster.policies import jobs, naming, network, references, resources, security, storage
+from grace.cluster.policies import (
+    gpu_rules,
+    jobs,
+    naming,
+    network,
+    references,
+    resources,
+    security,
+    storage,
+)
 from grace.cluster.policies.finding import Rule, Severity
 
 _VIOLATION, _NOTICE = Severity.VIOLATION, Severity.NOTICE
@@ -39,11 +48,19 @@ GENERAL_RULES = (
         source=_RESOURCES,
     ),
     Rule(
+        "limit-range",
+        _VIOLATION,
+        "a LimitRange or ResourceQuota of the set lets its own pods in",
+        "ask for less, or set namespace.quota in the profile",
+        resources.outside_limits,
+        source=_RESOURCES,
+    ),
+    Rule(
         "gpu-whole",
         _VIOLATION,
         "GPUs are asked for in whole numbers, as a limit, and the request is the same",
         "set the limit, and leave the request out or make it the same",
-        resources.bad_gpus,
+        gpu_rules.bad_gpus,
         source=_RESOURCES,
     ),
     Rule(
@@ -51,14 +68,14 @@ GENERAL_RULES = (
         _VIOLATION,
         "GPUs are asked for by the name that the site gives to the products a pod may run on",
         "set gpus.products.*.resource in the profile, and ask for that",
-        resources.other_gpu_names,
+        gpu_rules.other_gpu_names,
     ),
     Rule(
         "gpu-quota",
         _NOTICE,
         "these GPUs are not there for the asking",
         "ask for access first, or choose a model that fits another GPU",
-        resources.over_quota,
+        gpu_rules.over_quota,
     ),
     Rule(
         "pod-security",
@@ -142,6 +159,13 @@ GENERAL_RULES = (
         references.without_probes,
     ),
     Rule(
+        "server-precision",
+        _VIOLATION,
+        "a server computes in the precision that the catalogue says",
+        "correct --dtype, or the catalogue's entry",
+        references.other_precision,
+    ),
+    Rule(
         "port-exists",
         _VIOLATION,
         "a probe or a Service names a port of the container",
@@ -159,7 +183,7 @@ GENERAL_RULES = (
     Rule(
         "policy-narrow",
         _VIOLATION,
-        "a policy names peers and ports",
+        "a policy names peers and ports, and lets in pods by their labels only",
         "name them",
         network.wide_open,
         source=_POLICIES,

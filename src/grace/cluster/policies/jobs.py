@@ -82,11 +82,11 @@ def bad_restarts(subject: Subject) -> Iterator[Hit]:
         policy = pod.spec.get("restartPolicy")
         field = pod.where("restartPolicy")
         if pod.kind in {"Job", "CronJob"}:
-            if policy not in {"Never", "OnFailure"}:
+            if policy not in ("Never", "OnFailure"):
                 yield Hit(pod.title, field, policy, "expected Never or OnFailure")
             elif policy != "Never" and at(pod.owner, "spec.podFailurePolicy") is not None:
                 yield Hit(pod.title, field, policy, "a podFailurePolicy needs Never")
-        elif pod.kind in LONG_RUNNING and policy not in {None, "Always"}:
+        elif pod.kind in LONG_RUNNING and policy not in (None, "Always"):
             yield Hit(pod.title, field, policy, "expected Always")
 
 

@@ -88,8 +88,8 @@ def _policies(subject: Subject, pod: Pod, direction: str) -> list[Manifest]:
     ]
 
 
-def _types(policy: Manifest) -> Sequence[JsonValue]:
-    written = items(at(policy, "spec.policyTypes"))
+def _types(policy: Manifest) -> Sequence[str]:
+    written = [text(one) for one in items(at(policy, "spec.policyTypes"))]
     if written:
         return written
     return ("Ingress", "Egress") if at(policy, "spec.egress") else ("Ingress",)
@@ -114,8 +114,8 @@ def not_denied(subject: Subject) -> Iterator[Hit]:
     ]
     for pod in subject.pods:
         if not any(selects(at(policy, "spec.podSelector"), pod.labels) for policy in denials):
-            detail = "no policy that selects it allows nothing"
-            yield Hit(pod.title, _labels_path(pod), None, detail)
+            detail = "no policy denies pods with these labels everything"
+            yield Hit(pod.title, _labels_path(pod), dict(pod.labels), detail)
 
 
 def wide_open(subject: Subject) -> Iterator[Hit]:
@@ -123,10 +123,25 @@ def wide_open(subject: Subject) -> Iterator[Hit]:
     for policy in subject.of_kind("NetworkPolicy"):
         for direction in ("Ingress", "Egress"):
             for rule in _rules(policy, direction):
+                side = "from" if direction == "Ingress" else "to"
+                field = f"{rule.path}.{side}"
                 if rule.all_peers:
-                    yield Hit(title(policy), rule.path, None, "no peers are named: all are allowed")
+                    yield Hit(title(policy), field, None, "all are allowed")
+                elif direction == "Ingress" and any(map(_anybody, rule.peers)):
+                    peers: list[JsonValue] = [dict(peer) for peer in rule.peers]
+                    yield Hit(title(policy), field, peers, "lets in pods that are not ours")
                 elif not rule.ports:
                     yield Hit(title(policy), f"{rule.path}.ports", None, "all ports are allowed")
+
+
+def _anybody(peer: Mapping[str, JsonValue]) -> bool:
+    """Whether a peer that is let in may be anybody: an address, or a selector without labels."""
+    selectors = [peer[name] for name in ("podSelector", "namespaceSelector") if name in peer]
+    return not any(
+        mapping(mapping(selector).get("matchLabels"))
+        or items(mapping(selector).get("matchExpressions"))
+        for selector in selectors
+    )
 
 
 def without_dns(subject: Subject) -> Iterator[Hit]:
@@ -141,7 +156,7 @@ def without_dns(subject: Subject) -> Iterator[Hit]:
         for protocol in ("UDP", "TCP"):
             if not any(_dns_edge(subject, pod, rule, protocol) for rule in rules):
                 detail = f"no policy lets it reach port {_DNS}/{protocol} of the cluster's DNS"
-                yield Hit(pod.title, _labels_path(pod), None, detail)
+                yield Hit(pod.title, _labels_path(pod), dict(pod.labels), detail)
 
 
 def _labels_path(pod: Pod) -> str:
@@ -172,12 +187,13 @@ def without_edge(subject: Subject) -> Iterator[Hit]:
     """Yield pods that ask a server of the set which they may not reach, or which refuses them."""
     services = {name_of(service): service for service in subject.of_kind("Service")}
     for pod, container in subject.containers:
-        for url in {url for word in container.words for url in _URL.findall(word)}:
-            parts = urlsplit(url)
-            service = services.get((parts.hostname or "").partition(".")[0])
+        urls = dict.fromkeys(url for word in container.words for url in _URL.findall(word))
+        for url in urls:
+            host, number = _address(url)
+            service = services.get(host)
             if service is None:
                 continue
-            for target, port in _targets(subject, service, parts.port or 80):
+            for target, port in _targets(subject, service, number):
                 if not _may_send(subject, pod, target, port):
                     detail = f"no policy lets it reach port {port} of {target.title}"
                     yield Hit(pod.title, container.path, url, detail)
@@ -186,14 +202,21 @@ def without_edge(subject: Subject) -> Iterator[Hit]:
                     yield Hit(pod.title, container.path, url, detail)
 
 
+def _address(url: str) -> tuple[str, int]:
+    """Return a URL's host, without a domain, and port; nothing of one that is none."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "").partition(".")[0], parts.port or 80
+    except ValueError:
+        return "", 0
+
+
 def _targets(subject: Subject, service: Manifest, number: int) -> Iterator[tuple[Pod, JsonValue]]:
-    wanted = at(service, "spec.selector")
     for port in items(at(service, "spec.ports")):
         if mapping(port).get("port") == number:
             target = mapping(port).get("targetPort", number)
-            for pod in subject.pods:
-                if mapping(wanted) and selects({"matchLabels": wanted}, pod.labels):
-                    yield pod, target
+            for pod in subject.behind(service):
+                yield pod, target
 
 
 def _may_send(subject: Subject, pod: Pod, target: Pod, port: JsonValue) -> bool:

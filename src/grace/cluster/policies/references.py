@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from grace.cluster.names import slug
 from grace.cluster.policies.finding import Hit
 from grace.cluster.policies.subject import (
     LONG_RUNNING,
@@ -174,7 +175,7 @@ def unmatched_selectors(subject: Subject) -> Iterator[Hit]:
         wanted = at(service, "spec.selector")
         if not mapping(wanted):
             yield Hit(title(service), "spec.selector", _plain(wanted), "expected labels")
-        elif not any(selects({"matchLabels": wanted}, pod.labels) for pod in subject.pods):
+        elif not subject.behind(service):
             yield Hit(title(service), "spec.selector", _plain(wanted), "no pod has these labels")
     for budget in subject.of_kind("PodDisruptionBudget"):
         wanted = at(budget, "spec.selector")
@@ -199,6 +200,25 @@ def without_probes(subject: Subject) -> Iterator[Hit]:
                     yield Hit(pod.title, f"{container.path}.{probe}")
 
 
+def other_precision(subject: Subject) -> Iterator[Hit]:
+    """Yield servers in another precision than the catalogue says: some overflow in float16."""
+    if subject.run is None:
+        return
+    wanted = {slug(spec.key): spec.dtype for spec in subject.run.catalogue.models}
+    for pod, container in subject.containers:
+        expected = wanted.get(text(pod.labels.get("grace/model")), "auto")
+        if pod.component != "model-server" or expected == "auto":
+            continue
+        words = container.words
+        for number, word in enumerate(words):
+            name, _, value = word.partition("=")
+            if name == "--dtype":
+                value = value or "".join(words[number + 1 : number + 2])
+                if value not in {expected, "auto"}:
+                    detail = f"the catalogue says {expected}"
+                    yield Hit(pod.title, container.path, value, detail)
+
+
 def missing_ports(subject: Subject) -> Iterator[Hit]:
     """Yield probes and Services that name a port which no container has."""
     for pod, container in subject.containers:
@@ -209,12 +229,7 @@ def missing_ports(subject: Subject) -> Iterator[Hit]:
                     field = f"{container.path}.{probe}.{kind}.port"
                     yield Hit(pod.title, field, port, "the container has no such port")
     for service in subject.of_kind("Service"):
-        wanted = mapping(at(service, "spec.selector"))
-        chosen = [
-            pod
-            for pod in subject.pods
-            if wanted and all(pod.labels.get(key) == value for key, value in wanted.items())
-        ]
+        chosen = subject.behind(service)
         for number, port in enumerate(items(at(service, "spec.ports"))):
             target = mapping(port).get("targetPort", mapping(port).get("port"))
             for pod in chosen:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import JsonValue
 
 from grace.cluster.policies.finding import Hit
+from grace.cluster.policies.secret_text import SECRET_FLAG, SECRET_VALUE, is_secret_name, masked
 from grace.cluster.policies.subject import (
     Container,
     Manifest,
@@ -35,23 +36,6 @@ _VOLUME_KINDS = frozenset(
 )
 _HOST = ("hostNetwork", "hostPID", "hostIPC")
 _SECCOMP = ("RuntimeDefault", "Localhost")
-_SECRET_NAME = re.compile(
-    r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|(?:^|_)KEY(?:$|_)", re.I
-)
-# These hold where a secret is, or what it is called.
-_NO_SECRET_NAME = re.compile(
-    r"(?:_FILE|_PATH|_DIR|_NAME|_ENV|_PREFIX|_LIMIT|_COUNT|_LENGTH|_SECONDS)$|"
-    r"(?:MAX|NUM|NUMBER|MIN)_.*TOKENS|TOKENIZER|TOKENS_?PER|TOKENS$",
-    re.I,
-)
-_SECRET_VALUE = re.compile(
-    r"\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{16,}|\bAKIA[A-Z0-9]{16}\b|"
-    r"\bgh[pousr]_[A-Za-z0-9]{30,}|\bglpat-[A-Za-z0-9_-]{16,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|"
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\beyJ[\w-]{16,}\.[\w-]{16,}\.[\w-]{8,}"
-)
-_SECRET_FLAG = re.compile(
-    r"^--?(?:[a-z-]*-)?(?:api-key|token|password|secret)(?:=(.*))?$", re.I | re.S
-)
 
 
 def unpinned_images(subject: Subject) -> Iterator[Hit]:
@@ -108,7 +92,7 @@ def _container(
     for added in items(capabilities.get("add")):
         if added != "NET_BIND_SERVICE":
             yield Hit(pod.title, f"{path}.capabilities.add", added)
-    if own.get("procMount") not in {None, "Default"}:
+    if own.get("procMount") not in (None, "Default"):
         yield Hit(pod.title, f"{path}.procMount", own["procMount"])
     for number, port in enumerate(container.ports):
         if port.get("hostPort"):
@@ -165,7 +149,7 @@ def default_accounts(subject: Subject) -> Iterator[Hit]:
     """Yield pods that run under the namespace's default account."""
     for pod in subject.pods:
         name = pod.spec.get("serviceAccountName")
-        if name in {None, "", "default"}:
+        if name in (None, "", "default"):
             yield Hit(pod.title, pod.where("serviceAccountName"), name)
 
 
@@ -195,12 +179,12 @@ def secret_values(subject: Subject) -> Iterator[Hit]:
             yield Hit(title(manifest), "kind", "Secret")
             continue
         for path, value in _texts(manifest, ""):
-            if _SECRET_VALUE.search(value):
+            if SECRET_VALUE.search(value):
                 yield Hit(title(manifest), path, "(not shown)", "looks like a key or token")
     for pod, container in subject.containers:
         for number, variable in enumerate(items(container.spec.get("env"))):
             name, value = text(mapping(variable).get("name")), text(mapping(variable).get("value"))
-            if value and _is_secret_name(name) and not _SECRET_VALUE.search(value):
+            if value and is_secret_name(name) and not SECRET_VALUE.search(value):
                 field = f"{container.path}.env[{number}].value"
                 yield Hit(pod.title, field, "(not shown)", f"of {name}")
         yield from _flags(pod, container)
@@ -209,18 +193,17 @@ def secret_values(subject: Subject) -> Iterator[Hit]:
 def _flags(pod: Pod, container: Container) -> Iterator[Hit]:
     words = container.words
     for number, word in enumerate(words):
-        found = _SECRET_FLAG.match(word)
+        found = SECRET_FLAG.match(word)
         if found is None:
+            script = " " in word and not SECRET_VALUE.search(word)
+            if script and masked(word) != word:
+                yield Hit(pod.title, container.path, "(not shown)", "in a script")
             continue
         value = found[1]
         if value is None:
             value = words[number + 1] if number + 1 < len(words) else ""
-        if value and not value.startswith(("-", "$(", "/")) and not _SECRET_VALUE.search(value):
+        if value and not value.startswith(("-", "$(", "/")) and not SECRET_VALUE.search(value):
             yield Hit(pod.title, container.path, "(not shown)", f"after {word.partition('=')[0]}")
-
-
-def _is_secret_name(name: str) -> bool:
-    return bool(_SECRET_NAME.search(name)) and not _NO_SECRET_NAME.search(name)
 
 
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ Their words take figures and sources from the profile, so that a site that
 changes one changes its file.
 """
 
-from grace.cluster.policies import commands, jobs, resources, storage
+from grace.cluster.policies import commands, controllers, gpu_rules, jobs, resources, storage
 from grace.cluster.policies.finding import Rule, Severity
 
 _VIOLATION, _NOTICE = Severity.VIOLATION, Severity.NOTICE
@@ -33,7 +33,7 @@ SITE_RULES = (
         _VIOLATION,
         "a pod without a controller is interactive, and destroyed after {rule.hours:g} hours",
         "make it a Job",
-        resources.bare_pods,
+        controllers.bare_pods,
         lambda rules: rules.interactive_pods,
     ),
     Rule(
@@ -42,7 +42,7 @@ SITE_RULES = (
         "a pod without a controller has {rule.gpus} GPUs, {rule.memory_gb:g} GB and {rule.cpu:g} "
         "cores at most",
         "make it a Job, or ask for less",
-        resources.large_bare_pods,
+        controllers.large_bare_pods,
         lambda rules: rules.interactive_pods,
     ),
     Rule(
@@ -51,7 +51,7 @@ SITE_RULES = (
         "a Deployment or StatefulSet may hold no GPU unless it is on the site's exception list",
         "set model_servers.controller: job in the profile, or ask for an exception and list the "
         "model in rules.long_running.exceptions",
-        resources.long_running_gpus,
+        controllers.long_running_gpus,
         lambda rules: rules.long_running,
     ),
     Rule(
@@ -60,7 +60,7 @@ SITE_RULES = (
         "Deployments and StatefulSets are deleted after {rule.days:g} days, and should ask for "
         "little (Burstable)",
         "stop it when its stage is done: `grace cluster run` does, `grace cluster down` as well",
-        resources.long_running,
+        controllers.long_running,
         lambda rules: rules.long_running,
     ),
     Rule(
@@ -132,7 +132,7 @@ SITE_RULES = (
         "{rule.contact}",
         "serve fewer models at once (model_servers.at_once, gpus_at_once); once the admins have "
         "agreed, raise rules.gpus_at_once.more_than in a profile of your own",
-        resources.gpus_at_once,
+        gpu_rules.gpus_at_once,
         lambda rules: rules.gpus_at_once,
     ),
     Rule(

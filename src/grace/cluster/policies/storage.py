@@ -45,7 +45,7 @@ def unknown_classes(subject: Subject) -> Iterator[Hit]:
         return
     for what, path, spec in _claims(subject):
         name = spec.get("storageClassName")
-        if name not in rule.allowed and name not in rule.forbidden:
+        if name not in rule.allowed and text(name) not in rule.forbidden:
             detail = f"there are {', '.join(rule.allowed)}"
             yield Hit(what, f"{path}.storageClassName", name, detail)
 
@@ -143,21 +143,13 @@ def bad_mounts(subject: Subject) -> Iterator[Hit]:
 
 def changeable_inputs(subject: Subject) -> Iterator[Hit]:
     """Yield ConfigMaps that could change under the pods that read them, or are too large."""
-    read = {name for pod in subject.pods for name in _config_maps(pod)}
+    read = {name for pod in subject.pods for name in pod.config_maps}
     for config in subject.of_kind("ConfigMap"):
         if name_of(config) in read and config.get("immutable") is not True:
             yield Hit(title(config), "immutable", config.get("immutable"))
         size = _size(config)
         if size > 1024**2:
             yield Hit(title(config), "data", size, "more than the 1,048,576 bytes that fit")
-
-
-def _config_maps(pod: Pod) -> Iterator[str]:
-    """Yield the names of the ConfigMaps that a pod mounts."""
-    for volume in pod.volumes.values():
-        yield text(at(volume, "configMap.name"))
-        for source in items(at(volume, "projected.sources")):
-            yield text(at(source, "configMap.name"))
 
 
 def _size(config: Manifest) -> int:

@@ -26,7 +26,8 @@ _NOTHING: Mapping[str, JsonValue] = {}
 
 def mapping(value: object) -> Mapping[str, JsonValue]:
     """Return a mapping, or an empty one for anything else."""
-    return value if isinstance(value, Mapping) else _NOTHING
+    # The first question is the cheap one; a large set is asked a million times.
+    return value if isinstance(value, dict) or isinstance(value, Mapping) else _NOTHING  # noqa: SIM101 (the order is meant)
 
 
 def items(value: object) -> Sequence[JsonValue]:
@@ -182,6 +183,17 @@ class Pod:
         return named | claims
 
     @cached_property
+    def config_maps(self) -> tuple[str, ...]:
+        """Names of the ConfigMaps that are mounted."""
+        sources = [
+            source
+            for volume in self.volumes.values()
+            for source in (volume, *items(at(volume, "projected.sources")))
+        ]
+        found = (text(at(source, "configMap.name")) for source in sources)
+        return tuple(name for name in found if name)
+
+    @cached_property
     def at_once(self) -> int:
         """How many of the pods run at the same time."""
         if self.kind == "Job":
@@ -253,6 +265,23 @@ class Subject:
     def named(self, kind: str, name: str) -> Manifest | None:
         """Return the object of a kind and name; None if there is none."""
         return self._by_name.get((kind, name))
+
+    @cached_property
+    def _by_label(self) -> Mapping[tuple[str, str], tuple[Pod, ...]]:
+        found: dict[tuple[str, str], list[Pod]] = {}
+        for pod in self.pods:
+            for key, value in pod.labels.items():
+                found.setdefault((key, text(value)), []).append(pod)
+        return {label: tuple(pods) for label, pods in found.items()}
+
+    def behind(self, service: Manifest) -> tuple[Pod, ...]:
+        """Return the pods that a Service sends requests to."""
+        wanted = mapping(at(service, "spec.selector"))
+        if not wanted:
+            return ()
+        by_label = [self._by_label.get((key, text(value)), ()) for key, value in wanted.items()]
+        fewest = min(by_label, key=len)
+        return tuple(pod for pod in fewest if selects({"matchLabels": wanted}, pod.labels))
 
     @cached_property
     def gpu_resources(self) -> frozenset[str]:
