@@ -15,9 +15,10 @@ from grace.cluster.executor.decide import ServerStanding, StepState
 from grace.cluster.executor.desired import Desired
 from grace.cluster.executor.execute import execute
 from grace.cluster.executor.status import RunStatus
+from grace.cluster.executor.stopping import start_server
 from grace.cluster.request import ClusterRun
 from grace.cluster.steps import StepName
-from grace.errors import ClusterUnavailable
+from grace.errors import ClusterUnavailable, FieldConflict
 
 
 @pytest.fixture
@@ -186,6 +187,33 @@ async def test_servers_may_be_jobs_and_are_made_again_when_their_node_was_draine
     assert status.exit_code == 0
     assert api.controllers.servers["smollm2-135m"].ends_itself == 0
     assert sorted(api.names("jobs")) == sorted(step.job.name for step in desired.steps.values())
+
+
+async def test_the_api_lets_only_one_run_have_a_server(api: FakeApi) -> None:
+    first, second = (
+        desired_of(small_run(timestamp=stamp)) for stamp in ("20250101T000000Z", "20260131T235959Z")
+    )
+    key = "smollm2-135m"
+    async with client_of(api) as client:
+        await start_server(client, first.servers[key], first.run.run_id)
+        with pytest.raises(FieldConflict, match="'grace-20250101t000000z'"):
+            await start_server(client, second.servers[key], second.run.run_id)
+    (controller,) = (item for key, item in api.objects.items() if key[0] == "statefulsets")
+    assert controller["metadata"]["labels"]["grace/run"] == first.run.run_id
+
+
+async def test_a_server_that_was_left_half_made_is_made_whole(api: FakeApi) -> None:
+    run = small_run(experiments=("exp2",))
+    finish_well(api, run)
+    server = desired_of(run).servers["smollm2-135m"]
+    controller = next(item for item in server.objects if item["kind"] == "StatefulSet")
+    async with client_of(api) as client:
+        await client.apply(controller, manager=f"grace-{run.run_id}")
+    assert api.names("services") == []
+    assert (await drive(api, run)).exit_code == 0
+    applied = [path for method, path in api.requests if method == "PATCH"]
+    assert any("/services/" in path for path in applied)
+    assert sum("/statefulsets/" in path for path in applied) == 1
 
 
 async def test_two_runs_cannot_both_have_one_server(api: FakeApi) -> None:
