@@ -244,6 +244,31 @@ def test_a_server_in_the_way_of_another_is_stopped_when_nothing_can_use_it() -> 
     assert decision.start == ()
 
 
+def test_a_model_that_would_only_extract_comes_after_those_that_are_asked() -> None:
+    steps = _steps("a", "b", "c", extractor="a")
+    done = SeenStep(JobStanding.DONE)
+    left = {"extract.exp1.b", "extract.exp1.c", "smoke.c", "respond.exp1.c", "score.exp2.c"}
+    seen = {step.name: done for step in steps if step.name not in left and step.kind != "finish"}
+    gpus = {"a": 1, "b": 1, "c": 1}
+    assert decide(steps, gpus, Bounds(servers=1), seen, {}).start == ("c",)
+    assert decide(steps, gpus, Bounds(servers=2), seen, {}).start == ("c", "a")
+
+
+def test_a_job_that_is_being_deleted_keeps_its_place() -> None:
+    steps = _steps("a", "b")
+    ready = {key: SeenServer(ServerStanding.READY) for key in ("a", "b")}
+    seen = {StepName("smoke.a"): SeenStep(JobStanding.STOPPING)}
+    bounds = Bounds(servers=2, jobs=1)
+    assert decide(steps, {"a": 0, "b": 0}, bounds, seen, ready).begin == ()
+
+
+def test_steps_of_servers_that_are_up_go_before_those_that_need_none() -> None:
+    steps = plan_steps([Served("a", "a"), Served("b", "b", ("b",))], ("exp2",), extractor=None)
+    ready = {"a": SeenServer(ServerStanding.READY)}
+    decision = decide(steps, {"a": 0, "b": 0}, Bounds(jobs=1), {}, ready)
+    assert decision.begin == ("smoke.a",)
+
+
 def test_a_model_that_takes_more_gpus_than_allowed_is_left_out_in_words() -> None:
     decision = decide(_steps("a", "b"), {"a": 8, "b": 1}, Bounds(gpus=4), {}, {})
     assert decision.start == ("b",)

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from driver import RUN
-from fake_api import FakeApi, JobScript
+from fake_api import FakeApi
+from fake_controllers import JobScript
 
 _DRIVER = Path(__file__).with_name("driver.py")
 _DONE = {"status": "complete", "cells": {"m": {"planned": 4, "answered": 4}}}
@@ -22,15 +23,15 @@ async def start(api: FakeApi) -> asyncio.subprocess.Process:
 async def test_a_killed_executor_is_followed_by_another_that_ends_the_run_the_same() -> None:
     api = FakeApi()
     for step in RUN.steps:
-        api.jobs[step.name] = JobScript(outcome=_DONE)
+        api.controllers.jobs[step.name] = JobScript(outcome=_DONE)
     async with api.served():
         for begun in (1, 4):
             process = await start(api)
-            await api.until(lambda begun=begun: len(api.ran) >= begun)  # type: ignore[misc]  # bound now
+            await api.until(lambda begun=begun: len(api.controllers.ran) >= begun)  # type: ignore[misc]  # bound now
             process.kill()
             assert await process.wait() < 0
         process = await start(api)
         assert await process.wait() == 0
-    assert sorted(api.ran) == sorted(step.name for step in RUN.steps)
+    assert sorted(api.controllers.ran) == sorted(step.name for step in RUN.steps)
     assert api.names("statefulsets") == []
-    assert api.server_peak == 1
+    assert api.controllers.server_peak == 1

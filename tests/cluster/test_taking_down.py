@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from fake_api import FakeApi, JobScript
+from fake_api import FakeApi
+from fake_controllers import JobScript
 from small_manifests import NAMESPACE, SmallManifests, small_run
 
 from grace.cluster.client import ClusterClient, Patience
@@ -52,8 +53,8 @@ async def test_down_takes_servers_and_jobs_and_leaves_results(
     await start_server(client, desired.servers["smollm2-135m"], desired.run.run_id)
     deleted = await down(client, desired)
     assert {target.kind for target in deleted} == {"StatefulSet", "Job"}
-    await api.advance()
-    await api.advance()
+    await api.controllers.advance()
+    await api.controllers.advance()
     assert api.names("jobs") == api.names("statefulsets") == api.names("services") == []
     assert api.names("persistentvolumeclaims") == ["grace-output"]
     assert f"run-{desired.run.run_id}" in api.names("configmaps")
@@ -115,7 +116,7 @@ async def test_a_run_at_work_keeps_the_volumes_even_when_told_twice(
     mine = await finished(client, small_run(experiments=("exp2",)))
     other = desired_of(small_run(timestamp=_OTHER, experiments=("exp2",)))
     (step, *_) = other.steps.values()
-    api.jobs[step.step.name] = JobScript(looks=100)
+    api.controllers.jobs[step.step.name] = JobScript(looks=100)
     await client.apply(step.objects[-1])
     with pytest.raises(UsageError, match="run 20250101t000000z is at work"):
         await down(client, mine, delete_results=True, even_uncollected=True)

@@ -1,14 +1,8 @@
 """A cluster's API: plain objects in and out, patient, and with errors in words."""
 
 from grace.cluster.client.api import Patience
-from grace.cluster.client.client import (
-    FIELD_MANAGER,
-    ClusterClient,
-    Output,
-    Propagation,
-    Rule,
-    digest_manager,
-)
+from grace.cluster.client.asking import Rule
+from grace.cluster.client.client import ClusterClient
 from grace.cluster.client.objects import (
     Kind,
     Manifest,
@@ -22,7 +16,9 @@ from grace.cluster.client.objects import (
     parts,
     text,
 )
+from grace.cluster.client.pods import Output
 from grace.cluster.client.running import Ended, RunningCommand
+from grace.cluster.client.storing import FIELD_MANAGER, Propagation, digest_manager
 from grace.cluster.client.watching import Change, ChangeKind
 
 __all__ = [

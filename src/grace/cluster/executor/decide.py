@@ -160,7 +160,7 @@ def decide(
     stop = tuple(
         key
         for key, server in servers.items()
-        if server.standing in _UP and (key not in wanted or failures[key] or server.ended)
+        if server.standing in _UP and (key not in wanted or server.ended)
     )
     start = _starts(wanted, servers, gpus, bounds)
     begin = _begins(steps, judged, standings, servers, stop, bounds)
