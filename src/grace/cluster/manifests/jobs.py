@@ -225,7 +225,7 @@ def _grace_pod(
         grace_seconds=math.ceil(drain_seconds) + _BEYOND_DRAIN_SECONDS,
         tmp_limit=ephemeral_limit(run.profile, asked),
         secrets=secrets or {},
-        affinity=affinity(run, None),
+        affinity=affinity(run),
     )
 
 
