@@ -11,6 +11,7 @@ from grace.cluster.request import ClusterRun
 from grace.cluster.steps import StepKind
 
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system")
+CACHE = Pod(namespace=None, address="169.254.20.10")
 OUTSIDE = Pod(namespace=None, address="104.16.0.1")
 OUTSIDE_6 = Pod(namespace=None, address="2606:4700::1")
 API = Pod(namespace=None, address="10.96.0.1")
@@ -36,7 +37,14 @@ def scene(run: ClusterRun) -> dict[str, Pod]:
     return {
         **{name: pod(objects, name) for name in ("model", "weights", "smoke", "respond", "score")},
         **{name: pod(objects, name) for name in ("extract", "finish", "files")},
-        **{"dns": DNS, "outside": OUTSIDE, "outside 6": OUTSIDE_6, "api": API, "node": NODE},
+        **{
+            "dns": DNS,
+            "cache": CACHE,
+            "outside": OUTSIDE,
+            "outside 6": OUTSIDE_6,
+            "api": API,
+            "node": NODE,
+        },
         **{"stranger": STRANGER, "elsewhere": ELSEWHERE, "prometheus": PROMETHEUS},
     }
 
@@ -51,7 +59,17 @@ PORTS = (
     (22, "TCP"),
 )
 ASKING = ("smoke", "respond", "score")
-OTHERS = {"dns", "outside", "outside 6", "api", "node", "stranger", "elsewhere", "prometheus"}
+OTHERS = {
+    "dns",
+    "cache",
+    "outside",
+    "outside 6",
+    "api",
+    "node",
+    "stranger",
+    "elsewhere",
+    "prometheus",
+}
 
 
 def edges(run: ClusterRun) -> set[tuple[str, str, int, str]]:
@@ -67,7 +85,7 @@ def edges(run: ClusterRun) -> set[tuple[str, str, int, str]]:
 
 
 def names(sender: str) -> set[tuple[str, str, int, str]]:
-    return {(sender, "dns", 53, "UDP"), (sender, "dns", 53, "TCP")}
+    return {(sender, dns, 53, protocol) for dns in ("dns", "cache") for protocol in ("UDP", "TCP")}
 
 
 def outside(sender: str) -> set[tuple[str, str, int, str]]:
