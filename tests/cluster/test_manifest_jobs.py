@@ -175,6 +175,16 @@ def test_a_hosted_model_without_a_secret_for_its_key_is_refused() -> None:
         job(run, StepKind.RESPOND)
 
 
+def test_a_key_is_not_shown_to_another_server_than_its_own() -> None:
+    elsewhere = "https://gateway.example.org"
+    asking = a_run("local", "deepseek", experiment=("exp1",), endpoint=elsewhere)
+    assert "DEEPSEEK_API_KEY" not in str(job(asking, StepKind.RESPOND))
+    extracting = a_run("nrp", "gpt2", extractor="deepseek", extractor_endpoint=elsewhere)
+    assert "DEEPSEEK_API_KEY" not in str(job(extracting, StepKind.EXTRACT))
+    usual = a_run("nrp", "gpt2", extractor="deepseek")
+    assert "DEEPSEEK_API_KEY" in str(job(usual, StepKind.EXTRACT))
+
+
 def test_files_are_handed_over_by_a_pod_that_ends_by_itself() -> None:
     (found,) = files_objects(a_run())
     container = at(found, "spec", "template", "spec", "containers", 0)

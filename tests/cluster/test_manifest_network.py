@@ -16,6 +16,7 @@ OUTSIDE = Pod(namespace=None, address="104.16.0.1")
 OUTSIDE_6 = Pod(namespace=None, address="2606:4700::1")
 API = Pod(namespace=None, address="10.96.0.1")
 NODE = Pod(namespace=None, address="192.168.1.4")
+METADATA = Pod(namespace=None, address="169.254.169.254")
 STRANGER = Pod({"app": "theirs"})
 ELSEWHERE = Pod({"app.kubernetes.io/name": "grace", "grace/reaches": "servers"}, "theirs")
 PROMETHEUS = Pod({"app": "prometheus"}, "monitoring")
@@ -43,6 +44,7 @@ def scene(run: ClusterRun) -> dict[str, Pod]:
             "outside": OUTSIDE,
             "outside 6": OUTSIDE_6,
             "api": API,
+            "metadata": METADATA,
             "node": NODE,
         },
         **{"stranger": STRANGER, "elsewhere": ELSEWHERE, "prometheus": PROMETHEUS},
@@ -60,6 +62,7 @@ PORTS = (
 )
 ASKING = ("smoke", "respond", "score")
 OTHERS = {
+    "metadata",
     "dns",
     "cache",
     "outside",
@@ -165,8 +168,10 @@ def test_only_ranges_inside_another_are_left_out_of_it(cidr: str) -> None:
     )
     block = at(policy, "spec", "egress", 0, "to", 0, "ipBlock")
     expected = {
-        "0.0.0.0/0": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
-        "::/0": ["fc00::/7"],
+        "0.0.0.0/0": [
+            *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+        ],
+        "::/0": ["fc00::/7", "fe80::/10"],
         "104.16.0.0/12": None,
     }
     assert block.get("except") == expected[cidr]

@@ -246,6 +246,11 @@ def _keys(run: ClusterRun, step: Step) -> dict[str, V1SecretKeySelector]:
     variable = None if asked is None else run.catalogue.get(asked).api_key_env
     if asked is None or variable is None or step.server is not None:
         return {}
+    settings = run.settings
+    elsewhere = settings.extractor_endpoint if step.kind is StepKind.EXTRACT else settings.endpoint
+    if elsewhere is not None:
+        # One key opens one server: it is not shown to another.
+        return {}
     secret = run.profile.secrets.deepseek
     if secret is None:
         raise UsageError(
