@@ -20,7 +20,8 @@ from grace.engine.events import StageCounts, StopFlag
 from grace.engine.journal import read_journal
 from grace.errors import GraceError
 from grace.pipeline.cell import Cell
-from grace.pipeline.run import CellStatus, prepare
+from grace.pipeline.outcomes import CellStatus
+from grace.pipeline.run import prepare
 from grace.settings import RunSettings
 
 MODEL_KEY = "smollm2-135m"

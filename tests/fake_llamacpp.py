@@ -254,21 +254,21 @@ def refuse(status: int, headers: Mapping[str, str] | None = None) -> web.Respons
 
 
 @asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    """Serve on a free port, in this loop, and yield the address."""
+async def serving(app: web.Application, port: int = 0) -> AsyncIterator[str]:
+    """Serve on a port, by default a free one, in this loop, and yield the address."""
     runner = web.AppRunner(app, shutdown_timeout=0.05)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     try:
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        host, bound = runner.addresses[0][:2]
+        yield f"http://{host}:{bound}"
     finally:
         await runner.cleanup()
 
 
 @contextmanager
-def served(server: Served) -> Iterator[str]:
+def served(server: Served, port: int = 0) -> Iterator[str]:
     """Serve in a thread, so that a command line can run in this one."""
     started: list[str] = []
     ready = threading.Event()
@@ -277,7 +277,7 @@ def served(server: Served) -> Iterator[str]:
     async def serve() -> None:
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
-        async with serving(server.app()) as url:
+        async with serving(server.app(), port) as url:
             started.append(url)
             ready.set()
             await stop.wait()

@@ -19,8 +19,9 @@ import pandas as pd
 from grace.engine.events import QuietHook, RunHook, StopFlag
 from grace.pipeline.doctor import DEFAULT_PROMPTS, examine
 from grace.pipeline.doctor_report import DoctorReport
+from grace.pipeline.outcomes import CellOutcome
 from grace.pipeline.overview import PlanLine, plan_overview
-from grace.pipeline.run import CellOutcome, prepare
+from grace.pipeline.run import prepare
 from grace.runs.folder import RunFolder
 from grace.runs.manifest import RunManifest
 from grace.settings import make_settings

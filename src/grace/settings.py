@@ -47,6 +47,10 @@ class RunSettings(BaseModel):
 
         server: The endpoint's dialect; `auto` finds out.
 
+        as_catalogued: The endpoint was started from the model's catalogue entry, so
+            that its revision and weights are those of the entry, and part of the
+            run's identity. On a cluster, Grace has done so.
+
         api_key_env: Environment variable that holds the endpoint's key, or, with
             `_FILE` behind its name, names a file that does.
 
@@ -115,6 +119,7 @@ class RunSettings(BaseModel):
     model: tuple[str, ...] = ("smollm2-135m",)
     endpoint: str | None = None
     server: Literal["auto", "llamacpp", "vllm", "tgi", "openai"] = "auto"
+    as_catalogued: _Flag = False
     api_key_env: str = "GRACE_API_KEY"
     limit: _Whole | None = Field(default=None, ge=1)
     out: Path = Path("results")

@@ -28,6 +28,8 @@ COMMANDS = (
     "studies check",
     "studies make",
 )
+# For containers.
+HIDDEN = ("files", "files list", "files send", "files receive", "files keep")
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -41,7 +43,7 @@ def _fixed_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *HIDDEN])
 def test_the_help_of_every_command(
     command: str, capsys: pytest.CaptureFixture[str], snapshot: SnapshotAssertion
 ) -> None:
@@ -61,7 +63,7 @@ def test_no_command_is_left_out_here(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_every_command_and_option_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in COMMANDS:
+    for command in (*COMMANDS, *HIDDEN):
         text = shown(capsys, *command.split(), "--help")
         for line in text.splitlines():
             option = re.match(r"│ \*? *(--[\w-]+) +(<\S+>|\S+=\S+|[A-Z]+)? *│$", line)

@@ -113,3 +113,17 @@ def test_ctrl_c_while_grace_is_imported_ends_quietly() -> None:
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=30)
     assert (process.returncode, complaint) == (130, "")
+
+
+def test_the_first_process_of_a_container_ends_on_sigterm_before_it_has_begun() -> None:
+    # Where nobody handles it, it is ignored there: a download would go on until it is killed.
+    code = (
+        "import os, signal, sys, types\n"
+        "os.getpid = lambda: 1\n"
+        "fake = types.ModuleType('grace.cli.main')\n"
+        "fake.main = lambda: signal.raise_signal(signal.SIGTERM)\n"
+        "sys.modules['grace.cli.main'] = fake\n"
+        "from grace.__main__ import main\n"
+        "main()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 3  # noqa: S603

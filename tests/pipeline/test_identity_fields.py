@@ -62,6 +62,7 @@ NEEDED = {
 
 # Settings that change no number, so that a run may go on under others.
 NOT_IDENTITY = {
+    "as_catalogued",
     "endpoint",
     "server",
     "api_key_env",

@@ -334,3 +334,35 @@ def test_a_server_of_text_that_repeats_messages_leaves_no_trace_of_them(
     look_everywhere(out, captured.out + captured.err)
     (folder,) = find_runs(out)
     assert all("[prompt]" in error and "[key]" in error for error in errors_of(folder))
+
+
+@pytest.mark.parametrize(("status", "encoding"), [(400, "json"), (500, "base64")])
+def test_what_containers_tell_others_holds_nothing_private(
+    status: int,
+    encoding: str,
+    tmp_path: Path,
+    canaries: Mapping[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GRACE_API_KEY", KEY)
+    parrot = Parrot(FakeLlamaCpp(), status, encoded=ENCODINGS[encoding])
+    ended, logs = tmp_path / "termination", tmp_path / "logs"
+    (tmp_path / "run.yaml").write_text("attempts: 2\nretry_wait_seconds: 0.01\n")
+    flags = ["--experiment", "exp1", "--experiment", "exp2", "--model", "smollm2-135m"]
+    flags += ["--timestamp", "20260131T235959Z", "--extractor", "rules", *input_flags(canaries)]
+    flags += ["--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
+    told = ["--log", "json", "--log-folder", str(logs), "--outcome", str(ended)]
+    shown, endings = "", []
+    with served(parrot) as url:
+        for shard in ("0/2", "1/2"):
+            stage = ["stage", "respond", "score", "--shard", shard, "--endpoint", url]
+            endings.append(invoke([*stage, *flags, *told]))
+            shown += ended.read_text()
+    assert parrot.repeated
+    captured = capsys.readouterr()
+    shown += captured.out + captured.err
+    kept = "".join(path.read_text() for path in logs.iterdir())
+    assert kept.count("\n") > 6
+    assert '"event": "stage_started"' in kept
+    assert_not_in(shown + kept, endings)

@@ -1,10 +1,13 @@
 """What can go wrong before a model answers; the real server is tested in tests/system."""
 
+import errno
 import gc
 import os
 import socket
+import tempfile
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -44,3 +47,20 @@ async def test_a_server_that_did_not_start_leaves_no_file_open(model: Path) -> N
 
 def test_idle_threads_are_at_least_one_and_at_most_the_cores() -> None:
     assert 1 <= idle_threads() <= (os.cpu_count() or 1)
+
+
+async def test_an_address_of_another_machine_is_refused_with_a_remedy(model: Path) -> None:
+    # Of a block that is for documentation only.
+    settings = EmbeddedSettings(host="203.0.113.7")
+    with pytest.raises(ServingError, match=r"203\.0\.113\.7: cannot be listened on: .*0\.0\.0\.0"):
+        await start_server(model, "m", settings)
+
+
+async def test_no_writable_folder_is_needed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    # It gets as far as the weights, and its last words are kept.
+    with pytest.raises(ServingError, match=r"did not start with model\.gguf: .*its last words"):
+        await start_server(model, "m", EmbeddedSettings(threads=1))

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 
 from grace.catalogue.faults import as_json, entry_faults, shown
+from grace.catalogue.home import user_folder
 from grace.errors import CatalogueError
 from grace.plain_yaml import read_plain_yaml
 
@@ -48,7 +49,15 @@ class LockedRevision(BaseModel):
 
 def default_lock_path() -> Path:
     """Return where the lock file is unless `--lock` says otherwise."""
-    return platformdirs.user_config_path("grace") / "models.lock.yaml"
+    return user_folder(platformdirs.user_config_path) / "models.lock.yaml"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # In a container, the home may be that of another user.
+        return False
 
 
 def read_lock(path: Path, *, must_exist: bool) -> dict[str, LockedRevision]:
@@ -64,7 +73,7 @@ def read_lock(path: Path, *, must_exist: bool) -> dict[str, LockedRevision]:
     Raises:
         CatalogueError: The file cannot be read or is not a lock file.
     """
-    if not must_exist and not path.exists():
+    if not must_exist and not _exists(path):
         return {}
     document = read_plain_yaml(path, CatalogueError)
     remedy = "run `grace models lock` to write it again"

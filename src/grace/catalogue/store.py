@@ -21,11 +21,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from grace.catalogue.home import user_folder
 from grace.catalogue.progress import ProgressHook
 from grace.errors import WeightsError
 
@@ -58,6 +59,16 @@ class Receipt(BaseModel):
     sha256: str
     files: tuple[VerifiedFile, ...]
 
+    def sizes_hold(self, weights: Path) -> bool:
+        """Whether all files are there and as long as they were."""
+        try:
+            return all(
+                (weights / file.path if file.path else weights).stat().st_size == file.size_bytes
+                for file in self.files
+            )
+        except OSError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -84,6 +95,11 @@ class Checked:
         return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def folder_of(store: PurePath, key: str, source: str) -> PurePath:
+    """Return the folder of a model whose weights come from *source*, in a store anywhere."""
+    return store / key / hashlib.sha256(source.encode()).hexdigest()[:12]
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """
@@ -98,15 +114,20 @@ class Place:
     @classmethod
     def of(cls, store: Path, key: str, source: str) -> "Place":
         """Return the place of a model whose weights come from *source*."""
-        identity = hashlib.sha256(source.encode()).hexdigest()[:12]
-        return cls(store / key / identity)
+        return cls(Path(folder_of(store, key, source)))
+
+    def written_receipt(self) -> Receipt | None:
+        """Return the receipt, whether or not the files are still as it says."""
+        try:
+            return Receipt.model_validate_json((self.folder / _RECEIPT).read_bytes())
+        except (OSError, ValidationError):
+            # Missing or unreadable: the weights are simply not there yet.
+            return None
 
     def receipt(self) -> Receipt | None:
         """Return the receipt if the files are still as it says."""
-        try:
-            receipt = Receipt.model_validate_json((self.folder / _RECEIPT).read_bytes())
-        except (OSError, ValidationError):
-            # Missing or unreadable: the weights are simply not there yet.
+        receipt = self.written_receipt()
+        if receipt is None:
             return None
         root = self.folder / receipt.weights
         for file in receipt.files:
@@ -164,7 +185,7 @@ class Place:
 def default_store() -> Path:
     """Return where weights are kept: under GRACE_CACHE, or in the user's cache folder."""
     chosen = os.environ.get("GRACE_CACHE")
-    return (Path(chosen) if chosen else platformdirs.user_cache_path("grace")) / "weights"
+    return (Path(chosen) if chosen else user_folder(platformdirs.user_cache_path)) / "weights"
 
 
 def sha256_of(path: Path, progress: ProgressHook | None = None) -> str:

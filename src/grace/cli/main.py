@@ -10,15 +10,27 @@ from typing import Annotated
 
 import typer
 
-from grace.cli import doctor, gateway, models, results, run, serve, studies
+from grace.cli import doctor, files, gateway, models, results, run, serve, stage, studies
+from grace.cli.exits import (
+    EXIT_COMPLETE,
+    EXIT_FAILED,
+    EXIT_INCOMPLETE,
+    EXIT_USAGE,
+    exit_code,
+)
 from grace.cli.screen import err, out, visible
-from grace.errors import GraceError, RunInterrupted, UsageError
+from grace.errors import GraceError
 from grace.keys import show_no_keys_in_logs, show_no_keys_in_tracebacks
 
-EXIT_COMPLETE = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INCOMPLETE = 3
+__all__ = [
+    "EXIT_COMPLETE",
+    "EXIT_FAILED",
+    "EXIT_INCOMPLETE",
+    "EXIT_USAGE",
+    "app",
+    "invoke",
+    "main",
+]
 
 app = typer.Typer(
     help="Cognitive-science experiments on open-weight language models, with numbers that a "
@@ -36,11 +48,13 @@ app.command()(run.resume)
 app.command()(results.status)
 app.command()(results.validate)
 app.command()(results.summarise)
-app.command()(run.stage)
+app.command()(stage.stage)
 app.command()(serve.serve)
 app.command()(gateway.gateway)
 app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")
+# For containers: people have cp and tar.
+app.add_typer(files.app, name="files", hidden=True)
 
 
 @app.callback()
@@ -78,15 +92,9 @@ def invoke(arguments: list[str]) -> int:
         app(args=arguments, prog_name="grace")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else EXIT_COMPLETE
-    except UsageError as error:
-        _complain(str(error))
-        return EXIT_USAGE
-    except RunInterrupted as error:
-        _complain(str(error))
-        return EXIT_INCOMPLETE
     except GraceError as error:
         _complain(str(error))
-        return EXIT_FAILED
+        return exit_code(error)
     return EXIT_COMPLETE
 
 

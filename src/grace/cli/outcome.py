@@ -7,8 +7,8 @@ from rich.table import Table
 
 from grace.cli.costs import print_costs
 from grace.cli.screen import out
+from grace.pipeline.outcomes import CellOutcome, CellStatus, RunOutcome
 from grace.pipeline.overview import PlanLine
-from grace.pipeline.run import CellOutcome, CellStatus, RunOutcome
 from grace.pipeline.standing import retry_command
 from grace.runs.csvfile import Table as Summary
 from grace.runs.csvfile import read_table

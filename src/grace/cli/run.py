@@ -1,5 +1,5 @@
 """
-`grace run`, `grace plan`, `grace stage` and `grace resume`.
+`grace run`, `grace plan` and `grace resume`.
 
 The options of a command are its parameters, for its help and its types; their
 values are read from the context, by name, in one place.
@@ -15,6 +15,7 @@ import typer
 from grace.catalogue.spec import load_catalogue
 from grace.cli import options
 from grace.cli.costs import print_forecasts
+from grace.cli.exits import EXIT_COMPLETE, EXIT_INCOMPLETE
 from grace.cli.models import shown_progress
 from grace.cli.outcome import print_outcome, print_plan
 from grace.cli.screen import ScreenHook
@@ -25,14 +26,11 @@ from grace.pipeline import forecast
 from grace.pipeline.extras import describe_extras
 from grace.pipeline.inputs import describe_inputs, load_inputs
 from grace.pipeline.overview import overview_of
-from grace.pipeline.run import CellStatus, prepare
-from grace.pipeline.stages import Stage
+from grace.pipeline.run import prepare
 from grace.pipeline.unbegun import continued
 from grace.runs.folder import RunFolder, RunRecord, find_runs, is_timestamp
 from grace.runs.manifest import read_manifest
 from grace.settings import FLAGS, RunSettings, make_settings
-
-EXIT_INCOMPLETE = 3
 
 
 def run(
@@ -212,47 +210,7 @@ def _one_run(folder: Path) -> RunFolder:
     raise UsageError(f"{folder}: holds {several}:\n{listed}")
 
 
-def stage(
-    context: typer.Context,
-    name: Annotated[Stage, typer.Argument(help="The stage to run.")],
-    experiment: Annotated[str, typer.Option(help="exp1 or exp2.")],
-    timestamp: Annotated[str, typer.Option(help="The run folder's name; shared by all stages.")],
-    model: Annotated[str, typer.Option(help="A key of `grace models list`.")],
-    study: options.Study = None,
-    input_: options.Input = None,
-    endpoint: options.Endpoint = None,
-    server: options.Server = None,
-    api_key_env: options.ApiKeyEnv = None,
-    limit: options.Limit = None,
-    out: options.Out = None,
-    seed: options.Seed = None,
-    replicates: options.Replicates = None,
-    temperature: options.Temperature = None,
-    concurrency: options.Concurrency = None,
-    extractor: options.Extractor = None,
-    extractor_endpoint: options.ExtractorEndpoint = None,
-    scoring: options.Scoring = None,
-    recheck: options.Recheck = None,
-    catalogue: options.CatalogueFile = None,
-    threads: options.Threads = None,
-    drain_seconds: options.DrainSeconds = None,
-    config: options.Config = None,
-    *,
-    pmi: options.Pmi = False,
-    terminators: options.Terminators = False,
-    dry_run: options.DryRun = False,
-    audit: options.Audit = False,
-) -> None:
-    """
-    Run one stage of one experiment on one model: what containers run.
-
-    A stage that leaves the run open exits with 0 once it is over; `validate`,
-    which closes the run, exits with 3 if answers are missing.
-    """
-    raise typer.Exit(execute(options.settings_of(context), frozenset({name})))
-
-
-def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) -> int:
+def execute(settings: RunSettings) -> int:
     """
     Run with progress on the screen and return the exit status.
 
@@ -264,11 +222,9 @@ def execute(settings: RunSettings, stages: frozenset[Stage] = frozenset(Stage)) 
     hook, stop = ScreenHook(), StopFlag()
     with interruptible():
         with shown_progress() as progress:
-            prepared = prepare(settings, hook, stop, progress, stages)
+            prepared = prepare(settings, hook, stop, progress)
             prepared.fetch_weights()
         with hook:
             outcome = run_until_stopped(prepared.execute, stop, settings.drain_seconds)
     print_outcome(outcome)
-    # A stage that leaves its cell open has done its part; one that closes it says what is missing.
-    good = {CellStatus.COMPLETE, CellStatus.OPEN}
-    return 0 if all(cell.status in good for cell in outcome.cells) else EXIT_INCOMPLETE
+    return EXIT_COMPLETE if outcome.complete else EXIT_INCOMPLETE

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from grace.cli.exits import EXIT_INCOMPLETE
 from grace.cli.screen import err
 from grace.engine.events import StopFlag
 from grace.errors import RunInterrupted
@@ -25,17 +26,19 @@ _T = TypeVar("_T")
 LEAVING_SECONDS = 10.0
 """After draining: for connections to close and the embedded server to stop, before the end."""
 
-_EXIT_INCOMPLETE = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KEPT = "everything finished is kept: the same command continues"
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(said: str = f"stopped at once; {_KEPT}") -> Iterator[None]:
     """
     Let SIGTERM interrupt what runs outside an event loop, as Ctrl-C does.
 
     Without a handler of its own, the first process of a container ignores it.
+
+    Args:
+        said: What is then said.
 
     Raises:
         RunInterrupted: One of the two came.
@@ -44,11 +47,25 @@ def interruptible() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt as error:
-            raise RunInterrupted(f"stopped at once; {_KEPT}") from error
+            raise RunInterrupted(said) from error
+
+
+def say_on_screen(text: str) -> None:
+    """Print what a signal does."""
+    err.print(text, style="yellow", markup=False, highlight=False)
+
+
+def say_at_the_end(text: str) -> None:
+    """Print why the process ends this moment, past everything that could hold it up."""
+    os.write(2, f"error: {text}\n".encode())
 
 
 def run_until_stopped(
-    work: Callable[[], Coroutine[Any, Any, _T]], stop: StopFlag, drain_seconds: float
+    work: Callable[[], Coroutine[Any, Any, _T]],
+    stop: StopFlag,
+    drain_seconds: float,
+    say: Callable[[str], None] = say_on_screen,
+    leave: Callable[[str], None] = say_at_the_end,
 ) -> _T:
     """
     Run a loop for *work*, return what it returns, and let signals stop it.
@@ -60,11 +77,16 @@ def run_until_stopped(
 
         drain_seconds: How long queries in flight may take after SIGTERM.
 
+        say: Hears what a signal does.
+
+        leave: Hears why the process ends in the next moment, whatever it is doing,
+            because SIGTERM came too long ago; it must be quick.
+
     Raises:
         RunInterrupted: It was cancelled: by a second signal, or after draining
             for long enough.
     """
-    signals = _Signals(stop, drain_seconds)
+    signals = _Signals(stop, drain_seconds, say, leave)
     # Before there is a loop: an exception would tear it apart while it is made.
     with _handled(signals.hear):
         try:
@@ -78,9 +100,17 @@ def run_until_stopped(
 class _Signals:
     """Hears signals at any moment, and acts on them in the loop."""
 
-    def __init__(self, stop: StopFlag, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        stop: StopFlag,
+        drain_seconds: float,
+        say: Callable[[str], None],
+        leave: Callable[[str], None],
+    ) -> None:
         self._stop = stop
         self._drain_seconds = drain_seconds
+        self._say = say
+        self._leave = leave
         self._heard: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -89,7 +119,7 @@ class _Signals:
     def hear(self, number: int, _frame: FrameType | None) -> None:
         # Tables are written without a look at the event loop: the deadline is kept beside it.
         if number == signal.SIGTERM and self._deadline is None:
-            self._deadline = _deadline(self._drain_seconds + LEAVING_SECONDS)
+            self._deadline = _deadline(self._drain_seconds + LEAVING_SECONDS, self._leave)
         self._heard.append(number)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._act)
@@ -122,22 +152,19 @@ class _Signals:
             if number == signal.SIGTERM:
                 loop.call_later(self._drain_seconds, task.cancel)
                 patience = f"for {self._drain_seconds:g} s at most"
-            err.print(
-                f"stopping: what is in flight is finished first, {patience}",
-                style="yellow",
-                markup=False,
-                highlight=False,
-            )
+            self._say(f"stopping: what is in flight is finished first, {patience}")
 
 
-def _deadline(seconds: float) -> threading.Timer:
-    def leave() -> None:
+def _deadline(seconds: float, leave: Callable[[str], None]) -> threading.Timer:
+    def end() -> None:
         # What a kill would do a moment later, with a word and an exit code. It is as safe: see
         # `grace.engine.journal`.
-        os.write(2, f"error: still busy {seconds:g} s after SIGTERM; {_KEPT}\n".encode())
-        os._exit(_EXIT_INCOMPLETE)
+        try:
+            leave(f"still busy {seconds:g} s after SIGTERM; {_KEPT}")
+        finally:
+            os._exit(EXIT_INCOMPLETE)
 
-    timer = threading.Timer(seconds, leave)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     return timer

@@ -71,13 +71,16 @@ class Audit:
 
         stage: Begins the file's name.
 
+        shard: Follows it, where several processes share the stage; else "".
+
     Raises:
         RunFolderError: A file cannot be read, made or written (a full disk).
     """
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    def __init__(self, folder: Path, stage: str, shard: str = "") -> None:
         self._folder = folder
         self._stage = stage
+        self._name = f"{stage}-{shard}" if shard else stage
         self._known = audited(folder)
         self._file: IO[bytes] | None = None
         self._path = folder
@@ -157,7 +160,7 @@ class Audit:
         self._folder.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
-            self._path = self._folder / f"{self._stage}-{number:04d}.jsonl"
+            self._path = self._folder / f"{self._name}-{number:04d}.jsonl"
             try:
                 return self._path.open("xb")
             except FileExistsError:

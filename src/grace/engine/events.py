@@ -1,6 +1,7 @@
 """What the engine reports while it works, so that progress and metrics stay outside."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,3 +101,9 @@ class StopFlag:
     def requested(self) -> bool:
         """Whether a stop was asked for."""
         return self._event.is_set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until a stop is asked for, but no longer than so many seconds; return whether it is."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+        return self.requested

@@ -139,13 +139,15 @@ class JournalWriter:
 
         stage: Begins the file's name.
 
+        shard: Follows it, where several processes share the stage; else "".
+
     Raises:
         RunFolderError: The file cannot be made or written (a full disk).
     """
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    def __init__(self, folder: Path, stage: str, shard: str = "") -> None:
         self._folder = folder
-        self._stage = stage
+        self._name = f"{stage}-{shard}" if shard else stage
         self._file: IO[bytes] | None = None
         self._path = folder
         self._synced = time.monotonic()
@@ -156,7 +158,7 @@ class JournalWriter:
             make_folder(self._folder)
             number = 1
             while self._file is None:
-                self._path = self._folder / f"{self._stage}-{number:04d}.jsonl"
+                self._path = self._folder / f"{self._name}-{number:04d}.jsonl"
                 try:
                     self._file = self._path.open("xb")
                 except FileExistsError:

@@ -43,7 +43,7 @@ from grace.pipeline.cell import Cell, sampling_of
 from grace.pipeline.connection import Connection
 from grace.pipeline.meter import Meter
 from grace.pipeline.patience import patience_of
-from grace.pipeline.stages import Stage
+from grace.pipeline.stages import Stage, shown_name
 from grace.runs.scored import ANSWERED
 from grace.runs.tables import row_responses
 from grace.studies.probes import Turn
@@ -74,8 +74,7 @@ async def respond(cell: Cell, connection: Connection) -> None:
 
 
 async def _respond(cell: Cell, connection: Connection, respondent: Respondent) -> None:
-    for plan in cell.response_plans():
-        name = f"{plan.trials.study.key} responses"
+    for plan in cell.asked_responses():
 
         def expected(asker: Asker, block_size: int, plan: ResponsePlan = plan) -> Forecast:
             todo = (
@@ -89,7 +88,7 @@ async def _respond(cell: Cell, connection: Connection, respondent: Respondent) -
         asking = _asking(
             cell,
             Stage.RESPOND,
-            name,
+            plan.trials.study,
             plan.query_keys,
             connection,
             cell.use.mode,
@@ -132,12 +131,12 @@ async def _extract(cell: Cell, connection: Connection, extractor: ModelExtractor
     records = cell.records()
     for plan in cell.response_plans():
         study = plan.trials.study
-        todo = plan_extraction(
+        left = plan_extraction(
             study, row_texts(plan, records), choice.name, rules_first=choice.rules_first
         )
-        name = f"{study.key} extraction"
+        todo = [one for one in left if cell.asks(one.key)]
         keys = [one.key for one in todo]
-        asking = _asking(cell, Stage.EXTRACT, name, keys, connection, choice.mode)
+        asking = _asking(cell, Stage.EXTRACT, study, keys, connection, choice.mode)
         async with asking as asker:
             pending = (one for one in todo if not asker.is_finished(one.key))
 
@@ -169,8 +168,7 @@ async def score(cell: Cell, connection: Connection, method: ScoringMethod) -> No
 
 
 async def _score(cell: Cell, connection: Connection, scorer: Scorer, method: ScoringMethod) -> None:
-    for plan in cell.score_plans():
-        name = f"{plan.trials.study.key} probabilities"
+    for plan in cell.asked_scores():
         largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
 
         def expected(asker: Asker, block_size: int, plan: ScorePlan = plan) -> Forecast:
@@ -182,7 +180,7 @@ async def _score(cell: Cell, connection: Connection, scorer: Scorer, method: Sco
         asking = _asking(
             cell,
             Stage.SCORE,
-            name,
+            plan.trials.study,
             plan.query_keys,
             connection,
             cell.use.mode,
@@ -246,11 +244,12 @@ async def _recheck(cell: Cell, connection: Connection, scorer: Scorer) -> None:
             for one in plan_recheck(
                 plan, cell.records(), percent=settings.recheck, seed=settings.seed
             )
+            if cell.asks(one.query.key)
         ]
-        name = f"{plan.trials.study.key} recheck"
         keys = [query.key for query in again]
         largest = MOST_QUERIES_TOGETHER if scorer.gathers else 1
-        asking = _asking(cell, Stage.RECHECK, name, keys, connection, cell.use.mode, largest)
+        study = plan.trials.study
+        asking = _asking(cell, Stage.RECHECK, study, keys, connection, cell.use.mode, largest)
         async with asking as asker:
             pending = [query for query in again if not asker.is_finished(query.key)]
 
@@ -266,7 +265,7 @@ def _auditing(cell: Cell, stage: Stage) -> Iterator[Audit | None]:
     if not cell.settings.audit:
         yield None
         return
-    with Audit(cell.folder.audit, stage) as audit:
+    with Audit(cell.folder.audit, stage, cell.writer) as audit:
         yield audit
 
 
@@ -295,7 +294,7 @@ def row_texts(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> Iterato
 async def _asking(
     cell: Cell,
     stage: Stage,
-    name: str,
+    study: Study,
     keys: Sequence[QueryKey],
     connection: Connection,
     mode: PromptMode,
@@ -304,6 +303,7 @@ async def _asking(
     *,
     remember: bool = False,
 ) -> AsyncIterator[Asker]:
+    name = shown_name(study.key, stage)
     records = cell.records()
     if cell.settings.retry_failed:
         records = records.answers()
@@ -314,7 +314,7 @@ async def _asking(
         adaptive=connection.adaptive,
         on_change=lambda requests, queries: cell.hook.pace_changed(name, requests, queries),
     )
-    with JournalWriter(cell.folder.journal, stage) as writer:
+    with JournalWriter(cell.folder.journal, stage, cell.writer) as writer:
         asker = Asker(
             name,
             stage,
@@ -332,9 +332,12 @@ async def _asking(
         cell.hook.stage_started(name, counts.planned, counts.answered + counts.failed)
         meter = await Meter.start(connection)
         expected = forecast(asker, meter.block_size) if forecast is not None else None
-        yield asker
-        cost = await meter.cost(asker, expected)
-        await asker.close()
+        try:
+            yield asker
+            cost = await meter.cost(asker, expected)
+            await asker.close()
+        finally:
+            cell.tally[name] = asker.counts
     cell.hook.stage_finished(name, asker.counts)
     spent = time.monotonic() - started
     cell.seconds[stage] = round(cell.seconds.get(stage, 0.0) + spent, 3)

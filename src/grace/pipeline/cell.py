@@ -1,19 +1,22 @@
 """One cell: an experiment on a model, and what its stages work with."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from grace.engine.events import RunHook, StopFlag
+from grace.engine.events import RunHook, StageCounts, StopFlag
 from grace.engine.journal import JournalReader, JournalRecords
 from grace.engine.plan import (
+    QueryKey,
     ResponsePlan,
     ScorePlan,
     plan_responses,
     plan_scores,
 )
 from grace.engine.score import ScoringMethod, choose_method
+from grace.engine.shards import Shard
 from grace.extraction.model_extractor import extraction_layout_sha256
 from grace.inference.client import Sampling
 from grace.pipeline.connection import Connection, ModelUse
@@ -57,6 +60,11 @@ class Cell:
         seconds: Wall time by stage, filled as stages end.
 
         costs: What each stage cost, by study and stage, filled as stages end.
+
+        shard: The part of the queries that this process asks; None is all.
+
+        tally: How the queries of this process stand, by study and stage, filled
+            as stages end, however they do.
     """
 
     experiment: Experiment
@@ -69,6 +77,8 @@ class Cell:
     stop: StopFlag
     seconds: dict[str, float] = field(default_factory=dict)
     costs: dict[str, StageCost] = field(default_factory=dict)
+    shard: Shard | None = None
+    tally: dict[str, StageCounts] = field(default_factory=dict)
     _journal: JournalReader | None = field(default=None, init=False, repr=False)
 
     def identity(self, server: Mapping[str, object], scoring: str) -> RunIdentity:
@@ -127,6 +137,29 @@ class Cell:
         """Plan Experiment 2."""
         return tuple(plan_scores(trials, pmi=self.settings.pmi) for trials in self.inputs)
 
+    @property
+    def writer(self) -> str:
+        """What sets the files of this process apart; "" if it has the run for itself."""
+        return self.shard.name if self.shard is not None else ""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes out of this one's part of the run."""
+        return self.folder.lock(self.shard.span if self.shard is not None else None)
+
+    def asked_responses(self) -> tuple[ResponsePlan, ...]:
+        """Plan what this process asks of Experiment 1."""
+        plans = self.response_plans()
+        return plans if self.shard is None else tuple(map(self.shard.of_responses, plans))
+
+    def asked_scores(self) -> tuple[ScorePlan, ...]:
+        """Plan what this process asks of Experiment 2."""
+        plans = self.score_plans()
+        return plans if self.shard is None else tuple(map(self.shard.of_scores, plans))
+
+    def asks(self, key: QueryKey) -> bool:
+        """Whether this process asks a query whose place in a plan is not fixed."""
+        return self.shard is None or self.shard.takes_key(key)
+
     def records(self) -> JournalRecords:
         """Read what the journal has more since it was last looked at, and return all of it."""
         if self._journal is None:
@@ -175,16 +208,16 @@ def begin(cell: Cell, identity: RunIdentity) -> RunRecord:
     Raises:
         IdentityMismatch: The run was begun under another identity.
     """
-    if cell.folder.begun:
-        record = cell.folder.read_record()
-        check_identity(record.identity, identity, str(cell.folder.path))
-        return record
-    record = RunRecord(
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        request=_absolute(cell.settings),
-        identity=identity,
-    )
-    cell.folder.write_record(record)
+    if not cell.folder.begun:
+        record = RunRecord(
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            request=_absolute(cell.settings),
+            identity=identity,
+        )
+        cell.folder.write_record(record, cell.writer)
+    # Another process may have been a moment faster.
+    record = cell.folder.read_record()
+    check_identity(record.identity, identity, str(cell.folder.path))
     return record
 
 
@@ -206,10 +239,10 @@ def begin_extraction(cell: Cell, connection: Connection) -> None:
             ),
         }
     )
+    if cell.folder.read_extractor() is None:
+        cell.folder.write_extractor(wanted, cell.writer)
     recorded = cell.folder.read_extractor()
-    if recorded is None:
-        cell.folder.write_extractor(wanted)
-    else:
+    if recorded is not None:
         check_extractor(recorded, wanted, str(cell.folder.path))
 
 

@@ -19,8 +19,10 @@ from grace.pipeline.asking import row_texts
 from grace.pipeline.cautions import score_cautions
 from grace.pipeline.cell import Cell
 from grace.pipeline.connection import NOT_PINNED
+from grace.pipeline.spent import spent_on
 from grace.runs.csvfile import stream_table
 from grace.runs.folder import RunRecord
+from grace.runs.identity import RunIdentity
 from grace.runs.manifest import (
     QueryCounts,
     RunManifest,
@@ -49,13 +51,14 @@ def manifest_of(cell: Cell, record: RunRecord, finished: datetime) -> RunManifes
         studies = {
             plan.trials.study.key: _score_report(cell, plan, records) for plan in cell.score_plans()
         }
+    spent = spent_on(cell)
     return RunManifest(
         started=record.started,
         finished=finished.isoformat(timespec="seconds"),
-        seconds=dict(cell.seconds),
-        costs=dict(cell.costs),
+        seconds=spent.seconds,
+        costs=spent.costs,
         complete=all(report.complete for report in studies.values()),
-        warnings=tuple(_warnings(cell, studies, records, record.identity.server)),
+        warnings=tuple(_warnings(cell, studies, records, record.identity)),
         identity=record.identity,
         extractor=cell.folder.read_extractor(),
         request=_published(record.request),
@@ -208,11 +211,13 @@ def _warnings(
     cell: Cell,
     studies: Mapping[str, StudyReport],
     records: Mapping[QueryKey, Record],
-    server: Mapping[str, JsonValue],
+    identity: RunIdentity,
 ) -> Iterable[str]:
+    # As it was when the model was asked: this process may not know where that was.
+    model, server = identity.model, identity.server
     if cell.use.key == "toy":
         yield "dry run: the numbers come from a toy model and mean nothing"
-    if not cell.use.pinned:
+    if not cell.use.pinned or model.get("weights") != cell.use.identity.get("weights"):
         yield (
             f"{cell.use.key}: Grace cannot tell which revision of the weights answered; note it "
             "yourself, or pin it with `grace models lock`"

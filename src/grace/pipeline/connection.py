@@ -184,7 +184,7 @@ def models_of(
                 f"{spec.key} is served by {spec.server}, which Grace does not start on this "
                 f"machine; start it yourself and give its address: --endpoint http://HOST:PORT"
             )
-    elsewhere = settings.endpoint is not None
+    elsewhere = settings.endpoint is not None and not settings.as_catalogued
     return tuple(model_use(spec, elsewhere=elsewhere) for spec in specs)
 
 

@@ -48,11 +48,20 @@ class ExtractorChoice:
         return self.use.convention if self.use is not None else PLAIN
 
 
-def choose_extractor(settings: RunSettings, catalogue: Catalogue) -> ExtractorChoice:
+def choose_extractor(
+    settings: RunSettings, catalogue: Catalogue, *, asked: bool = True
+) -> ExtractorChoice:
     """
     Return who extracts.
 
     `auto` is `rules+deepseek` where DeepSeek's key is set, else `rules`.
+
+    Args:
+        settings: The run's settings.
+
+        catalogue: Where the models' entries are.
+
+        asked: Whether a model will be asked, and so needs a key or a server.
 
     Raises:
         CatalogueError: There is no such model.
@@ -70,6 +79,8 @@ def choose_extractor(settings: RunSettings, catalogue: Catalogue) -> ExtractorCh
     rules_first = wanted.startswith(f"{RULES}+")
     key = wanted.removeprefix(f"{RULES}+")
     spec = catalogue.get(key)
+    if not asked:
+        return ExtractorChoice(key, rules_first=rules_first, use=model_use(spec))
     if spec.hosted and settings.extractor_endpoint is None:
         variable = spec.api_key_env
         if variable and read_key(variable) is None:

@@ -6,10 +6,8 @@ models, extractor, folders. A run that was interrupted is found again and
 continued; one that is complete is not asked twice.
 """
 
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from grace.catalogue.progress import ProgressHook, SilentProgress
@@ -17,79 +15,22 @@ from grace.catalogue.spec import Catalogue, load_catalogue
 from grace.catalogue.store import default_store
 from grace.catalogue.weights import ensure_weights
 from grace.engine.events import RunHook, StopFlag
-from grace.engine.score import ScoringMethod
-from grace.errors import AccessRefused, IdentityMismatch, ServerUnavailable, UsageError
+from grace.engine.shards import Shard
+from grace.errors import IdentityMismatch, RunLocked, UsageError
 from grace.extraction.result import Outcome
 from grace.inference.transport import check_url
-from grace.pipeline.asking import Stopped, extract, recheck, respond, score
-from grace.pipeline.cell import Cell, begin, begin_extraction, scoring_method, server_identity
-from grace.pipeline.connection import Connection, ModelUse, connect_model, models_of
+from grace.pipeline.cell import Cell
+from grace.pipeline.cell_run import differences_of, run_cell
+from grace.pipeline.connecting import Connections
+from grace.pipeline.connection import models_of
 from grace.pipeline.extractor import choose_extractor
 from grace.pipeline.inputs import describe_inputs, load_inputs
-from grace.pipeline.preflight import preflight
-from grace.pipeline.stages import STAGES, Stage
-from grace.pipeline.writing import (
-    close,
-    write_probability_tables,
-    write_response_tables,
-    write_structured_tables,
-    write_summaries,
-)
+from grace.pipeline.outcomes import CellOutcome, CellStatus, RunOutcome
+from grace.pipeline.stages import SERVED, SHARED, STAGES, USUAL, Stage
+from grace.pipeline.waiting import Waiting
 from grace.runs.folder import RunFolder, check_timestamp, runs_of_cell, timestamp_after
-from grace.runs.identity import identity_differences
-from grace.runs.manifest import RunManifest, read_manifest
-from grace.runs.stop import stop_noted
+from grace.runs.manifest import read_manifest
 from grace.settings import RunSettings
-
-_ASKING = frozenset({Stage.RESPOND, Stage.SCORE, Stage.RECHECK})
-
-
-class CellStatus(StrEnum):
-    """How a cell stands when a command ends."""
-
-    COMPLETE = "complete"
-    INCOMPLETE = "incomplete"
-    STOPPED = "stopped"
-    OPEN = "open"
-
-
-@dataclass(frozen=True, slots=True)
-class CellOutcome:
-    """
-    What became of a cell.
-
-    Attributes:
-        folder: Its run folder.
-
-        status: `incomplete` is closed with missing answers, `stopped` was
-            interrupted, `open` had only some of its stages run.
-
-        manifest: Present if the run is closed.
-
-        already: Whether it was closed before this command.
-    """
-
-    folder: RunFolder
-    status: CellStatus
-    manifest: RunManifest | None
-    already: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """What became of a run's cells."""
-
-    cells: tuple[CellOutcome, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every cell has every answer."""
-        return all(cell.status is CellStatus.COMPLETE for cell in self.cells)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the run was interrupted on request."""
-        return any(cell.status is CellStatus.STOPPED for cell in self.cells)
 
 
 def prepare(
@@ -97,7 +38,9 @@ def prepare(
     hook: RunHook,
     stop: StopFlag,
     progress: ProgressHook | None = None,
-    stages: frozenset[Stage] = frozenset(Stage),
+    stages: frozenset[Stage] = USUAL,
+    shard: Shard | None = None,
+    wait_seconds: float = 0.0,
 ) -> "PreparedRun":
     """
     Check a run and lay out its cells; nothing is sent.
@@ -113,13 +56,30 @@ def prepare(
 
         stages: The stages to run.
 
+        shard: The part of the queries that this process asks; None is all of them.
+            Shards write no tables.
+
+        wait_seconds: How long a server may take to be ready, and another process
+            to let go of the run.
+
     Raises:
         GraceError: Whatever is wrong with it.
     """
     _check(settings)
+    if shard is not None and not stages <= SHARED:
+        others = ", ".join(stage for stage in Stage if stage in stages - SHARED)
+        raise UsageError(
+            f"--shard {shard}: {others} cannot be shared; run it alone when all shards are over"
+        )
+    for experiment in settings.experiment:
+        if not stages.intersection(STAGES[experiment]):
+            raise UsageError(
+                f"{experiment} has no stage {', '.join(sorted(stages))}; it has "
+                f"{', '.join(STAGES[experiment])}"
+            )
     catalogue = load_catalogue(settings.catalogue)
-    uses = models_of(settings, catalogue, asked=bool(stages & _ASKING))
-    extractor = choose_extractor(settings, catalogue)
+    uses = models_of(settings, catalogue, asked=bool(stages & SERVED))
+    extractor = choose_extractor(settings, catalogue, asked=Stage.EXTRACT in stages)
     inputs = load_inputs(settings)
     for line in describe_inputs(inputs):
         hook.message(line)
@@ -133,6 +93,7 @@ def prepare(
             extractor=extractor,
             hook=hook,
             stop=stop,
+            shard=shard,
         )
         for use in uses
         for experiment in settings.experiment
@@ -140,8 +101,9 @@ def prepare(
     timestamp = _timestamp(settings, cells)
     for cell in cells:
         cell.folder = RunFolder(cell.folder.path.with_name(timestamp))
+    waiting = Waiting(wait_seconds, stop, hook)
     return PreparedRun(
-        settings, catalogue, tuple(cells), stages, hook, progress or SilentProgress()
+        settings, catalogue, tuple(cells), stages, waiting, progress or SilentProgress()
     )
 
 
@@ -153,7 +115,7 @@ class PreparedRun:
     catalogue: Catalogue
     cells: tuple[Cell, ...]
     stages: frozenset[Stage]
-    hook: RunHook
+    waiting: Waiting
     progress: ProgressHook
 
     def fetch_weights(self) -> None:
@@ -166,7 +128,7 @@ class PreparedRun:
         if self.settings.dry_run:
             return
         keys: dict[str, None] = {}
-        if self.settings.endpoint is None and self.stages & _ASKING:
+        if self.settings.endpoint is None and self.stages & SERVED:
             keys |= dict.fromkeys(cell.use.key for cell in self.cells)
         choice = self.cells[0].extractor
         served = self.settings.endpoint is not None and choice.name in self.settings.model
@@ -197,7 +159,7 @@ class PreparedRun:
         outcomes = []
         open_cells = []
         for cell in cells:
-            done = _closed_outcome(cell)
+            done = self._closed(cell)
             if done is not None and not _is_asked_again(cell, done):
                 outcomes.append(done)
             else:
@@ -206,142 +168,29 @@ class PreparedRun:
         if not open_cells:
             return outcomes
         async with AsyncExitStack() as stack:
-            connections = _Connections(self, stack)
+            connections = Connections(
+                self.settings, self.catalogue, self.progress, self.waiting, stack
+            )
             for cell in open_cells:
-                with cell.folder.lock():
-                    outcome = await _run_cell(cell, connections, self.stages)
+                with ExitStack() as held:
+                    await self._lock(cell, held)
+                    # Whoever was waited for may have closed it.
+                    outcome = self._closed(cell)
+                    if outcome is None or _is_asked_again(cell, outcome):
+                        outcome = await run_cell(cell, connections, self.stages)
                 outcomes.append(outcome)
                 if outcome.status is CellStatus.STOPPED:
                     break
         return outcomes
 
+    def _closed(self, cell: Cell) -> CellOutcome | None:
+        return _closed_outcome(cell, served=bool(self.stages & SERVED))
 
-class _Connections:
-    """Connects to models when they are first needed, and once."""
+    async def _lock(self, cell: Cell, held: ExitStack) -> None:
+        async def attempt() -> None:
+            held.enter_context(cell.lock())
 
-    def __init__(self, run: PreparedRun, stack: AsyncExitStack) -> None:
-        self._run = run
-        self._stack = stack
-        self._open: dict[tuple[str, str | None], Connection] = {}
-
-    async def model(self, use: ModelUse) -> Connection:
-        return await self._connect(use, self._run.settings.endpoint)
-
-    async def extractor(self, cell: Cell) -> Connection | None:
-        use = cell.extractor.use
-        if use is None:
-            return None
-        settings = self._run.settings
-        endpoint = settings.extractor_endpoint
-        if endpoint is None and use.key in settings.model:
-            endpoint = settings.endpoint
-        return await self._connect(use, endpoint)
-
-    async def _connect(self, use: ModelUse, endpoint: str | None) -> Connection:
-        key = (use.key, endpoint)
-        if key not in self._open:
-            run = self._run
-            run.hook.message(f"{use.key}: connecting")
-            self._open[key] = await self._stack.enter_async_context(
-                connect_model(
-                    use, run.settings, run.catalogue, default_store(), run.progress, endpoint
-                )
-            )
-            server = self._open[key].server
-            # The wheel's version stands for llama.cpp's own, which its build does not tell.
-            version = server.details.get("xllamacpp") or server.version
-            run.hook.message(f"{use.key}: answered by {server.dialect} {version}".rstrip())
-        return self._open[key]
-
-
-async def _run_cell(cell: Cell, connections: _Connections, stages: frozenset[Stage]) -> CellOutcome:
-    wanted = [stage for stage in STAGES[cell.experiment] if stage in stages]
-    method: ScoringMethod | None = None
-    if not cell.settings.recheck:
-        wanted = [stage for stage in wanted if stage is not Stage.RECHECK]
-    if _ASKING.intersection(wanted):
-        connection = await connections.model(cell.use)
-        method = scoring_method(cell, connection)
-        if method is not None and Stage.SCORE in wanted and not cell.folder.begun:
-            # A run that was begun has passed.
-            await preflight(cell, connection, method)
-        identity = cell.identity(server_identity(connection), method or "")
-        record = begin(cell, identity)
-    else:
-        record = cell.folder.read_record()
-        if differences := _differences(cell, cell.folder):
-            raise IdentityMismatch(
-                f"{cell.folder.path}: was begun under another identity; give the options that "
-                "began it:",
-                differences,
-            )
-    # A finished run is asked again: only now is it known that it may be.
-    cell.folder.reopen()
-    with stop_noted(cell.folder):
-        try:
-            with _explained(cell.use.key):
-                for stage in wanted:
-                    await _run_stage(cell, stage, connections, method)
-        except Stopped:
-            return CellOutcome(cell.folder, CellStatus.STOPPED, None)
-        if Stage.VALIDATE not in wanted:
-            return CellOutcome(cell.folder, CellStatus.OPEN, None)
-        manifest = close(cell, record)
-    status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE
-    return CellOutcome(cell.folder, status, manifest)
-
-
-@contextmanager
-def _explained(model: str) -> Iterator[None]:
-    """Say of what a server does in mid-run what it means for the run."""
-    try:
-        yield
-    except ServerUnavailable as error:
-        raise ServerUnavailable(
-            f"the server of {model} is lost: {error}\neverything finished is kept; when it "
-            "is back, the same command continues"
-        ) from error
-    except AccessRefused as error:
-        raise AccessRefused(
-            f"{model}: the server refuses whatever it is asked: {error}\neverything "
-            "finished is kept; when that is mended, the same command continues"
-        ) from error
-    except IdentityMismatch as error:
-        reason = str(error).splitlines()[0]
-        raise IdentityMismatch(
-            f"{model}: {reason}; everything finished before is kept: bring the first one "
-            "back and give the same command, or start another run with --new:",
-            error.differences,
-        ) from error
-
-
-async def _run_stage(
-    cell: Cell, stage: Stage, connections: _Connections, method: ScoringMethod | None
-) -> None:
-    match stage:
-        case Stage.RESPOND:
-            await respond(cell, await connections.model(cell.use))
-            write_response_tables(cell)
-        case Stage.EXTRACT:
-            connection = await connections.extractor(cell)
-            if connection is not None:
-                begin_extraction(cell, connection)
-                await extract(cell, connection)
-            write_structured_tables(cell)
-        case Stage.SCORE:
-            if method is not None:
-                await score(cell, await connections.model(cell.use), method)
-            write_probability_tables(cell)
-        case Stage.RECHECK:
-            if method is not None:
-                await recheck(cell, await connections.model(cell.use), method)
-        case Stage.SUMMARISE:
-            write_summaries(cell.folder, cell.inputs)
-        case Stage.SMOKE | Stage.TABULATE:
-            pass
-        case Stage.VALIDATE:
-            # Closing the run validates: see `close`.
-            pass
+        await self.waiting.until(attempt, RunLocked, "another process")
 
 
 def _check(settings: RunSettings) -> None:
@@ -376,7 +225,7 @@ def _timestamp(settings: RunSettings, cells: list[Cell]) -> str:
         if folder.timestamp == latest
     ]
     unfinished = any(not folder.closed for _, folder in here)
-    if unfinished or not any(_differences(cell, folder) for cell, folder in here):
+    if unfinished or not any(differences_of(cell, folder) for cell, folder in here):
         return latest
     return timestamp_after(stamps)
 
@@ -385,23 +234,14 @@ def _runs(out: Path, cell: Cell) -> list[RunFolder]:
     return runs_of_cell(out, cell.experiment, cell.use.key)
 
 
-def _differences(cell: Cell, folder: RunFolder) -> list[str]:
-    """Return how a recorded run differs from the cell, as far as is known without its server."""
-    recorded = folder.read_record().identity
-    scoring = recorded.asking.get("scoring")
-    wanted = cell.settings.scoring
-    method = str(scoring) if wanted == "auto" else wanted
-    return identity_differences(recorded, cell.identity(dict(recorded.server), method))
-
-
-def _closed_outcome(cell: Cell) -> CellOutcome | None:
+def _closed_outcome(cell: Cell, *, served: bool) -> CellOutcome | None:
     if not (cell.folder.begun and cell.folder.closed):
         return None
-    if _differences(cell, cell.folder):
+    if differences := differences_of(cell, cell.folder, served=served):
         raise IdentityMismatch(
             f"{cell.folder.path}: is a finished run under another identity; give another "
             "--timestamp, or none:",
-            _differences(cell, cell.folder),
+            differences,
         )
     manifest = read_manifest(cell.folder)
     status = CellStatus.COMPLETE if manifest.complete else CellStatus.INCOMPLETE

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from grace.engine.journal import Record, read_journal
-from grace.engine.plan import QueryKey, ResponsePlan, plan_responses, plan_scores
+from grace.engine.plan import QueryKey, plan_responses, plan_scores
 from grace.engine.recheck import plan_recheck
 from grace.extraction.result import RULES
 from grace.pipeline.closing import extraction_counts, query_counts, response_keys, score_keys
 from grace.pipeline.reopen import reopen
 from grace.pipeline.stages import Stage
+from grace.pipeline.unfinished import blocked_turns, total_counts
 from grace.runs.folder import RunFolder, RunRecord
 from grace.runs.holder import Holder, lock_holder
 from grace.runs.manifest import QueryCounts, RunManifest, read_manifest
@@ -138,13 +139,7 @@ class Standing:
 
     def total(self) -> QueryCounts:
         """Return the counts of all lines together, as far as they are known."""
-        known = [line.counts for line in self.lines if line.counts is not None]
-        return QueryCounts(
-            planned=sum(one.planned for one in known),
-            answered=sum(one.answered for one in known),
-            failed=sum(one.failed for one in known),
-            not_asked=sum(one.not_asked for one in known),
-        )
+        return total_counts([line.counts for line in self.lines if line.counts is not None])
 
     @property
     def left(self) -> int:
@@ -253,31 +248,13 @@ def _open_lines(
         replicates=settings.replicates,
         deterministic=settings.temperature == 0,
     )
-    blocked, over = _blocked(responses, records)
+    blocked, over = blocked_turns(responses, records)
     for probe, counts in query_counts(response_keys(responses), records).items():
         yield Line(study, Stage.RESPOND, probe, counts, blocked[probe])
     extractor = str(record.identity.asking["extractor"])
     if extractor != RULES:
         known = extraction_counts(responses, records, extractor) if over else None
         yield Line(study, Stage.EXTRACT, "by a model", known)
-
-
-def _blocked(plan: ResponsePlan, records: Mapping[QueryKey, Record]) -> tuple[Counter[str], bool]:
-    """Return by probe which turns need an answer that failed, and whether all dialogues ended."""
-    blocked: Counter[str] = Counter()
-    over = True
-    seen: set[QueryKey] = set()
-    for dialogue in plan.dialogues:
-        failed = False
-        for query in dialogue.queries:
-            if failed and query.key not in records and query.key not in seen:
-                seen.add(query.key)
-                blocked[query.probe.name] += 1
-            elif not failed:
-                record = records.get(query.key)
-                over = over and record is not None
-                failed = record is not None and record.status == "failed"
-    return blocked, over
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,15 @@ from grace.runs.validate import validate_manifest, validate_tables
 from grace.studies.trials import TrialSet
 
 
+def write_tables(cell: Cell) -> None:
+    """Write all tables of a cell from its journal."""
+    if cell.experiment == "exp1":
+        write_response_tables(cell)
+        write_structured_tables(cell)
+    else:
+        write_probability_tables(cell)
+
+
 def write_response_tables(cell: Cell) -> None:
     """Write the raw response tables from the journal."""
     records = cell.records()

@@ -84,6 +84,37 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
+def write_once(path: Path, content: bytes, writer: str) -> None:
+    """
+    Write a file whole, unless it is there: of several processes, the first one's stays.
+
+    Args:
+        path: The file.
+
+        content: What it is to hold.
+
+        writer: Sets this process apart from others that may write the same file now.
+
+    Raises:
+        RunFolderError: The disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{writer}.part")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # Unlike a rename, a link never takes the place of what is there.
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(temporary)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 def write_table(path: Path, table: Table) -> None:
     """
     Write a table row by row, whole or not at all.

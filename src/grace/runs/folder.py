@@ -5,6 +5,7 @@ Run folders: `{out}/{experiment}/{model}/{timestamp}/` and what lies in them.
 `manifest.json` last: a folder that has both is closed.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from grace.engine.disk import make_folder
 from grace.errors import RunFolderError, UsageError
-from grace.runs.csvfile import write_bytes
+from grace.runs.csvfile import write_bytes, write_once
 from grace.runs.identity import ExtractorIdentity, RunIdentity
 from grace.runs.lock import locked
 from grace.settings import RunSettings
@@ -160,9 +161,17 @@ class RunFolder:
                 f"{self.manifest_path}: cannot be removed: {error.strerror}"
             ) from error
 
-    def write_record(self, record: RunRecord) -> None:
-        """Write `run.json`."""
-        write_bytes(self.record_path, (record.model_dump_json(indent=2) + "\n").encode())
+    def write_record(self, record: RunRecord, writer: str = "") -> None:
+        """
+        Write `run.json`.
+
+        Args:
+            record: What was asked for.
+
+            writer: Sets this process apart from others that may do the same now,
+                of which the first one's stays; "" if there are none.
+        """
+        _write_json(self.record_path, record, writer)
 
     def read_record(self) -> RunRecord:
         """
@@ -179,9 +188,9 @@ class RunFolder:
                 "OUT/EXPERIMENT/MODEL/TIMESTAMP"
             ) from error
 
-    def write_extractor(self, identity: ExtractorIdentity) -> None:
-        """Write `extractor.json`."""
-        write_bytes(self.extractor_path, (identity.model_dump_json(indent=2) + "\n").encode())
+    def write_extractor(self, identity: ExtractorIdentity, writer: str = "") -> None:
+        """Write `extractor.json`; *writer* as in `write_record`."""
+        _write_json(self.extractor_path, identity, writer)
 
     def read_extractor(self) -> ExtractorIdentity | None:
         """
@@ -195,17 +204,27 @@ class RunFolder:
         except FileNotFoundError:
             return None
 
+    def sweep(self) -> None:
+        """Remove what killed processes that shared the work were writing; nobody may work here."""
+        with contextlib.suppress(OSError):
+            for path in self.path.glob(".*.json.*.part"):
+                path.unlink()
+
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, span: tuple[int, int] | None = None) -> Iterator[None]:
         """
         Keep other processes out; a kill frees the lock.
 
+        Args:
+            span: The part of the work that is done here, for processes that share
+                it (see `grace.engine.shards`); None is all of it.
+
         Raises:
-            RunLocked: Another process works on this run.
+            RunLocked: Another process works on this run, or on this part of it.
 
             RunFolderError: It cannot be locked here.
         """
-        with locked(self.path / "run.lock"):
+        with locked(self.path / "run.lock", span):
             yield
 
 
@@ -238,6 +257,14 @@ def read_json(path: Path, kind: type[_M]) -> _M:
         raise RunFolderError(f"{path}: {where}: {problem['msg'][:200]}") from error
     except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{path}: Invalid JSON: {str(error)[:200]}") from error
+
+
+def _write_json(path: Path, content: BaseModel, writer: str) -> None:
+    encoded = (content.model_dump_json(indent=2) + "\n").encode()
+    if writer:
+        write_once(path, encoded, writer)
+    else:
+        write_bytes(path, encoded)
 
 
 def _refuse(name: str) -> float:

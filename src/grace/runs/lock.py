@@ -5,6 +5,10 @@ It is a POSIX record lock (`fcntl`): the only kind that NFS and CephFS hold
 between machines. The operating system frees it when its holder dies, however
 that happens; a file whose presence means "locked" would stay. The locked file
 names its holder, for the message only: what it says locks nothing.
+
+Processes that share a run's work each lock a span of bytes of the same file, and
+whoever needs the run for itself locks all of it. So two processes get along if and
+only if their spans do not meet.
 """
 
 import contextlib
@@ -31,12 +35,14 @@ _changing = threading.Lock()
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, span: tuple[int, int] | None = None) -> Iterator[None]:
     """
     Hold the lock for the length of a `with` block.
 
     Args:
         path: The file to be locked; made if missing.
+
+        span: Which part of it: where it begins and how long it is; None is all.
 
     Raises:
         RunLocked: Another process, or another part of this one, holds it.
@@ -44,19 +50,20 @@ def locked(path: Path) -> Iterator[None]:
         RunFolderError: The file cannot be made, or its file system has no locks.
     """
     with _changing:
-        descriptor, key = _acquire(path)
+        descriptor, key = _acquire(path, span)
     try:
         yield
     finally:
         with _changing:
             del _held[key]
             # A closed run that is passed on need not name a machine.
-            with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, 0)
+            if span is None:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, 0)
             os.close(descriptor)
 
 
-def _acquire(path: Path) -> tuple[int, tuple[int, int, int]]:
+def _acquire(path: Path, span: tuple[int, int] | None) -> tuple[int, tuple[int, int, int]]:
     with contextlib.suppress(OSError):
         if (holder := _held.get(_key(path.stat()))) is not None:
             raise RunLocked(_refusal(path, holder))
@@ -65,12 +72,14 @@ def _acquire(path: Path) -> tuple[int, tuple[int, int, int]]:
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be locked: {error.strerror}") from error
     try:
-        _lock(descriptor, path)
+        _lock(descriptor, path, span)
         holder = _holder()
-        # The name is a courtesy: a full disk is met, and told, when something matters.
+        # The name is a courtesy: a full disk is met, and told, when something matters. Where
+        # several hold the file, it names nobody, also none who was killed before.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder, 0)
+            if span is None:
+                os.pwrite(descriptor, holder, 0)
         key = _key(os.fstat(descriptor))
         _held[key] = holder
     except BaseException:
@@ -79,9 +88,13 @@ def _acquire(path: Path) -> tuple[int, tuple[int, int, int]]:
     return descriptor, key
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, path: Path, span: tuple[int, int] | None) -> None:
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if span is None:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            begin, length = span
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, begin)
     except OSError as error:
         if error.errno not in _HELD_BY_ANOTHER:
             raise RunFolderError(

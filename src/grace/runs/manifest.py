@@ -144,7 +144,7 @@ class StageCost(BaseModel):
     What a stage cost, as far as it was counted; None is not known.
 
     Attributes:
-        queries: Queries that ended in this process.
+        queries: Queries that ended in these processes.
 
         retries: How many times one was sent again.
 
@@ -162,7 +162,8 @@ class StageCost(BaseModel):
 
         generated_tokens: Tokens of the responses; one for each scored prompt.
 
-        requests_at_once, queries_per_request: The pace at the stage's end.
+        requests_at_once, queries_per_request: The pace at the stage's end; of
+            several processes, the highest.
 
         forecast: What was expected of the same queries.
     """
@@ -202,9 +203,10 @@ class RunManifest(BaseModel):
         started, finished: UTC, ISO 8601; the first process's start and the
             last one's end.
 
-        seconds: Wall time by stage, of the process that closed the run.
+        seconds: Wall time by stage, of the process that closed the run, and of
+            those that ran single stages before it to their end, added up.
 
-        costs: By study and stage, of the process that closed the run.
+        costs: By study and stage, of the same processes.
 
         complete: Whether every row has every answer, and every query was answered.
 

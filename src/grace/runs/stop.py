@@ -38,14 +38,28 @@ class StopNote(BaseModel):
 
 
 @contextmanager
-def stop_noted(folder: RunFolder, now: datetime | None = None) -> Iterator[None]:
-    """Write down which error stopped what is done in a `with` block, and forget an earlier one."""
+def stop_noted(
+    folder: RunFolder, now: datetime | None = None, *, shared: bool = False
+) -> Iterator[None]:
+    """
+    Write down which error stopped what is done in a `with` block, and forget an earlier one.
+
+    Args:
+        folder: The run.
+
+        now: The moment; None for the clock.
+
+        shared: Whether other processes work on the run as well: then it has not
+            stopped, and nothing is written down.
+    """
     path = folder.path / STOP_FILE
     with contextlib.suppress(OSError):
         path.unlink()
     try:
         yield
     except GraceError as error:
+        if shared:
+            raise
         note = StopNote(moment=now or datetime.now(UTC), reason=str(error)[:_MOST_CHARACTERS])
         # Whatever stopped the run is the story, also where this cannot be written.
         with contextlib.suppress(RunFolderError):

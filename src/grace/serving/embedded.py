@@ -2,11 +2,12 @@
 The embedded model server: started, waited for and stopped cleanly.
 
 The server runs in a process of its own, so that its memory and its crashes are
-its own. It listens on the loopback interface only.
+its own. It listens on the loopback interface only, unless it is told otherwise.
 """
 
 import asyncio
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
@@ -24,6 +25,7 @@ from pydantic import JsonValue
 
 from grace.errors import ServingError
 
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 180.0
 STOP_SECONDS = 10.0
 _SAMPLE_SECONDS = 0.4
@@ -42,6 +44,9 @@ class EmbeddedSettings:
 
         threads: Compute threads; 0 takes the cores that are idle now.
 
+        host: The address that it listens on; others than loopback let other
+            machines in.
+
         port: 0 takes any free port.
 
         tokens_at_once: How many tokens are computed together. With more than
@@ -52,6 +57,7 @@ class EmbeddedSettings:
     slots: int = 1
     context: int = 2048
     threads: int = 0
+    host: str = LOOPBACK
     port: int = 0
     tokens_at_once: int = 1
 
@@ -145,13 +151,14 @@ async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> E
     """
     version = _engine_version()
     _check_file(model)
-    port = _claim_port(settings.port)
-    log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the server: see `stop_server`
+    port = _claim_port(settings.host, settings.port)
+    log = _log_file()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "grace.serving.llamacpp_process"),
         *("--model", str(model)),
         *("--alias", alias),
+        *("--host", settings.host),
         *("--port", str(port)),
         *("--slots", str(settings.slots)),
         *("--tokens-at-once", str(settings.tokens_at_once)),
@@ -164,7 +171,7 @@ async def start_server(model: Path, alias: str, settings: EmbeddedSettings) -> E
         start_new_session=True,
     )
     server = EmbeddedServer(
-        url=f"http://127.0.0.1:{port}",
+        url=f"http://{_reached_at(settings.host)}:{port}",
         details={
             "xllamacpp": version,
             "cache_type": "f32",
@@ -240,11 +247,34 @@ def _last_line(log: IO[bytes]) -> str:
     return f"; its last words: {lines[-1][:200]}" if lines else ""
 
 
-def _claim_port(wanted: int) -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def _log_file() -> IO[bytes]:
+    """Open a file that vanishes; in memory where the whole file system is read-only."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.memfd_create("log"), "w+b")  # noqa: PTH123  see `stop_server`
+
+
+def _reached_at(host: str) -> str:
+    """Return the address by which a server is reached from this machine."""
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104  compared, not listened on
+        return LOOPBACK if host != "::" else "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def _claim_port(host: str, wanted: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As the server will: what a server before it left half closed is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind((host, wanted))
         except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ServingError(
+                    f"{host}: cannot be listened on: {error.strerror}; --host is an address of "
+                    "this machine, 127.0.0.1 for itself alone or 0.0.0.0 for all"
+                ) from error
             raise ServingError(
                 f"port {wanted} is in use; choose another with --port, or 0 for any free port"
             ) from error
