@@ -163,7 +163,9 @@ def test_pods_that_ask_have_the_query_figure_and_the_others_the_light_one() -> N
 
 def test_weights_are_fetched_without_a_gpu() -> None:
     pod = at(job(a_run("nrp", "gpt2"), StepKind.WEIGHTS), "spec", "template", "spec")
-    assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["requests"]
+    assert set(pod["containers"][0]["resources"]["requests"]) == {
+        *("cpu", "memory", "ephemeral-storage")
+    }
     assert "affinity" not in pod
 
 
@@ -171,6 +173,16 @@ def test_a_hosted_model_without_a_secret_for_its_key_is_refused() -> None:
     run = a_run("local", "deepseek", experiment=("exp1",))
     with pytest.raises(UsageError, match="the profile local names no Secret that holds it"):
         job(run, StepKind.RESPOND)
+
+
+def test_a_key_is_not_shown_to_another_server_than_its_own() -> None:
+    elsewhere = "https://gateway.example.org"
+    asking = a_run("local", "deepseek", experiment=("exp1",), endpoint=elsewhere)
+    assert "DEEPSEEK_API_KEY" not in str(job(asking, StepKind.RESPOND))
+    extracting = a_run("nrp", "gpt2", extractor="deepseek", extractor_endpoint=elsewhere)
+    assert "DEEPSEEK_API_KEY" not in str(job(extracting, StepKind.EXTRACT))
+    usual = a_run("nrp", "gpt2", extractor="deepseek")
+    assert "DEEPSEEK_API_KEY" in str(job(usual, StepKind.EXTRACT))
 
 
 def test_files_are_handed_over_by_a_pod_that_ends_by_itself() -> None:

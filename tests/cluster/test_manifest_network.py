@@ -11,10 +11,12 @@ from grace.cluster.request import ClusterRun
 from grace.cluster.steps import StepKind
 
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system")
+CACHE = Pod(namespace=None, address="169.254.20.10")
 OUTSIDE = Pod(namespace=None, address="104.16.0.1")
 OUTSIDE_6 = Pod(namespace=None, address="2606:4700::1")
 API = Pod(namespace=None, address="10.96.0.1")
 NODE = Pod(namespace=None, address="192.168.1.4")
+METADATA = Pod(namespace=None, address="169.254.169.254")
 STRANGER = Pod({"app": "theirs"})
 ELSEWHERE = Pod({"app.kubernetes.io/name": "grace", "grace/reaches": "servers"}, "theirs")
 PROMETHEUS = Pod({"app": "prometheus"}, "monitoring")
@@ -36,7 +38,15 @@ def scene(run: ClusterRun) -> dict[str, Pod]:
     return {
         **{name: pod(objects, name) for name in ("model", "weights", "smoke", "respond", "score")},
         **{name: pod(objects, name) for name in ("extract", "finish", "files")},
-        **{"dns": DNS, "outside": OUTSIDE, "outside 6": OUTSIDE_6, "api": API, "node": NODE},
+        **{
+            "dns": DNS,
+            "cache": CACHE,
+            "outside": OUTSIDE,
+            "outside 6": OUTSIDE_6,
+            "api": API,
+            "metadata": METADATA,
+            "node": NODE,
+        },
         **{"stranger": STRANGER, "elsewhere": ELSEWHERE, "prometheus": PROMETHEUS},
     }
 
@@ -51,7 +61,18 @@ PORTS = (
     (22, "TCP"),
 )
 ASKING = ("smoke", "respond", "score")
-OTHERS = {"dns", "outside", "outside 6", "api", "node", "stranger", "elsewhere", "prometheus"}
+OTHERS = {
+    "metadata",
+    "dns",
+    "cache",
+    "outside",
+    "outside 6",
+    "api",
+    "node",
+    "stranger",
+    "elsewhere",
+    "prometheus",
+}
 
 
 def edges(run: ClusterRun) -> set[tuple[str, str, int, str]]:
@@ -67,7 +88,7 @@ def edges(run: ClusterRun) -> set[tuple[str, str, int, str]]:
 
 
 def names(sender: str) -> set[tuple[str, str, int, str]]:
-    return {(sender, "dns", 53, "UDP"), (sender, "dns", 53, "TCP")}
+    return {(sender, dns, 53, protocol) for dns in ("dns", "cache") for protocol in ("UDP", "TCP")}
 
 
 def outside(sender: str) -> set[tuple[str, str, int, str]]:
@@ -147,8 +168,10 @@ def test_only_ranges_inside_another_are_left_out_of_it(cidr: str) -> None:
     )
     block = at(policy, "spec", "egress", 0, "to", 0, "ipBlock")
     expected = {
-        "0.0.0.0/0": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
-        "::/0": ["fc00::/7"],
+        "0.0.0.0/0": [
+            *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+        ],
+        "::/0": ["fc00::/7", "fe80::/10"],
         "104.16.0.0/12": None,
     }
     assert block.get("except") == expected[cidr]

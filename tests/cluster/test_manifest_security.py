@@ -62,7 +62,7 @@ def test_limits_are_the_profiles_share_of_requests(variant: Variant) -> None:
         requests, limits = resources["requests"], resources["limits"]
         assert requests.keys() == limits.keys() >= {"cpu", "memory", "ephemeral-storage"}, owner
         for name, asked in requests.items():
-            if name == "nvidia.com/gpu":
+            if name.startswith("nvidia.com/"):
                 assert limits[name] == asked
             else:
                 assert quantity(asked) <= quantity(limits[name]) <= ratio * quantity(asked)
@@ -220,13 +220,15 @@ def test_a_namespace_that_was_given_keeps_its_owners_rules() -> None:
     assert not {"Namespace", "ResourceQuota", "LimitRange"} & kinds
 
 
-def resources_of(ratio: float, asked: Resources, gpus: int = 0) -> Mapping[str, Any]:
+def resources_of(ratio: float, asked: Resources, gpus: Mapping[str, int]) -> Mapping[str, Any]:
     profile = changed("nrp", limits_ratio=ratio)
     return requirements(profile, asked, gpus).model_dump(by_alias=True, exclude_none=True)
 
 
 def test_requests_and_limits_are_written_without_rounding_up_a_limit() -> None:
-    assert resources_of(1.2, Resources(cpu=0.1, memory_gb=0.333, ephemeral_gb=1.001), 2) == {
+    assert resources_of(
+        1.2, Resources(cpu=0.1, memory_gb=0.333, ephemeral_gb=1.001), {"nvidia.com/gpu": 2}
+    ) == {
         "requests": {
             "cpu": "100m",
             "memory": "333M",

@@ -151,7 +151,9 @@ def test_the_users_own_catalogue_is_there_for_llama_cpp() -> None:
 def test_gpus_are_whole_and_on_nodes_that_have_them() -> None:
     pod = template(a_run("nrp", "llama-3-70b"))
     resources = pod["containers"][0]["resources"]
-    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "4"
+    # On the NRP, A100s are a resource of their own.
+    assert resources["limits"]["nvidia.com/a100"] == resources["requests"]["nvidia.com/a100"] == "4"
+    assert "nvidia.com/gpu" not in resources["limits"]
     (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"
     ]
@@ -196,9 +198,9 @@ def test_the_first_option_that_the_site_can_satisfy_is_taken(
 def test_a_site_without_such_gpus_says_what_it_has() -> None:
     with pytest.raises(UsageError) as refused:
         gpu_option(catalogue().get("deepseek-v3"), NRP)
-    assert "deepseek-v3: needs 8 × H200 (NVIDIA-H200); the profile nrp has" in str(refused.value)  # noqa: RUF001 (a multiplication sign)
+    assert "NVIDIA-H200 with 141 GB each; the profile nrp has NVIDIA-A100" in str(refused.value)
     assert "NVIDIA-GeForce-RTX-3090 (24 GB)" in str(refused.value)
-    with pytest.raises(UsageError, match="needs 1 with 4 GB; the profile local has no GPUs"):
+    with pytest.raises(UsageError, match="with 4 GB each; the profile local has no GPUs"):
         gpu_option(catalogue().get("gpt2"), load_profile("local"))
 
 

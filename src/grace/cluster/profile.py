@@ -232,10 +232,20 @@ class NetworkSettings(Strict):
 
     dns_namespace: str = "kube-system"
     dns_labels: Mapping[str, str] = Field(default_factory=lambda: {"k8s-app": "kube-dns"})
+    dns_caches: tuple[str, ...] = ("169.254.20.10/32", "169.254.25.10/32")
+    """Addresses of caches on the nodes, which answer before the DNS itself where there are any."""
     outside: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     """Address ranges that the jobs may reach which fetch weights or ask a hosted model."""
-    outside_except: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-    """Ranges that are not outside: the cluster's own."""
+    outside_except: tuple[str, ...] = (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    )
+    """Ranges that are not outside: the cluster's own, and where clouds tell nodes their secrets."""
     monitoring_namespace: str | None = None
     """Whose pods may scrape metrics; None: nobody's."""
 

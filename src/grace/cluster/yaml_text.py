@@ -4,8 +4,8 @@ Plain data as YAML text that every reader takes for the same data.
 YAML 1.1, YAML 1.2 and the reader inside kubectl disagree on what is a number, a
 flag or nothing: `y`, `off`, `1e5`, `0o17`, `12:30`. Text is left unquoted only
 where none of them could take it for something else. The same data always gives
-the same text, on every machine: PyYAML's two emitters, of which one is twenty
-times slower, do not (decision record 22).
+the same text, on every machine: PyYAML's two emitters do not (decision record
+22).
 """
 
 import json

@@ -1,10 +1,10 @@
 """
-Which GPUs a model's server is put on, of those that the catalogue allows and the site has.
+Which nodes a pod is put on: those with the GPUs that it needs, or those that are preferred.
 
-Says where a pod may go; how many GPUs are free is known by a live cluster only.
+How many GPUs are free is known by a live cluster only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kubernetes.client import (
     V1Affinity,
@@ -17,6 +17,7 @@ from kubernetes.client import (
 
 from grace.catalogue.fields import GpuOption
 from grace.catalogue.model import ModelSpec
+from grace.cluster.gpus import GpuChoice, choose_gpus
 from grace.cluster.profile import Profile
 from grace.cluster.request import ClusterRun
 from grace.errors import UsageError
@@ -26,7 +27,7 @@ _PREFERENCE = 50
 
 def gpu_option(spec: ModelSpec, profile: Profile) -> GpuOption | None:
     """
-    Return the first option of the catalogue that a site can satisfy.
+    Return the option of the catalogue that a model is served with.
 
     Args:
         spec: The model.
@@ -39,43 +40,39 @@ def gpu_option(spec: ModelSpec, profile: Profile) -> GpuOption | None:
     Raises:
         UsageError: The site has no such GPUs; the message says what it has.
     """
-    if not spec.gpus:
-        return None
-    for option in spec.gpus:
-        if usable_products(option, profile):
-            return option
-    wanted = " or ".join(_described(option) for option in spec.gpus)
-    has = ", ".join(
-        f"{name} ({product.memory_gb:g} GB)" for name, product in profile.gpus.products.items()
-    )
-    raise UsageError(
-        f"{spec.key}: needs {wanted}; the profile {profile.name} has {has or 'no GPUs'}; choose "
-        "another model, another --profile, or add an option to `gpus` in a catalogue of your own"
-    )
+    return gpu_choice(spec, profile).option
 
 
-def usable_products(option: GpuOption, profile: Profile) -> tuple[str, ...]:
-    """Return the site's products that serve an option, in the order of the profile."""
-    return tuple(
-        name
-        for name, product in profile.gpus.products.items()
-        if (name in option.products if option.products else product.memory_gb >= option.memory_gb)
-    )
+def gpu_choice(spec: ModelSpec, profile: Profile) -> GpuChoice:
+    """
+    Return which of the site's GPUs a model is served with.
+
+    Raises:
+        UsageError: The site has no such GPUs; the message says what it has.
+    """
+    choice = choose_gpus(spec, profile)
+    if choice.refused:
+        raise UsageError(
+            f"{spec.key}: {choice.refused}; choose another model, another --profile, or add an "
+            "option to `gpus` in a catalogue of your own"
+        )
+    return choice
 
 
-def affinity(run: ClusterRun, option: GpuOption | None) -> V1Affinity | None:
+def affinity(run: ClusterRun, products: Sequence[str] = ()) -> V1Affinity | None:
     """
     Return which nodes a pod needs or prefers; None if it may go anywhere.
 
     Args:
         run: The run; on spot nodes, those are preferred.
 
-        option: The GPUs that it needs.
+        products: The GPUs that it needs, one of them; none for a pod without.
     """
     required = None
-    if option is not None:
-        products = list(usable_products(option, run.profile))
-        required = V1NodeSelector(node_selector_terms=[_term({run.profile.gpus.label: products})])
+    if products:
+        required = V1NodeSelector(
+            node_selector_terms=[_term({run.profile.gpus.label: list(products)})]
+        )
     preferred = [
         V1PreferredSchedulingTerm(weight=_PREFERENCE, preference=_term({label: [value]}))
         for label, value in _spot_labels(run)
@@ -102,9 +99,3 @@ def _term(labels: dict[str, list[str]]) -> V1NodeSelectorTerm:
 def _spot_labels(run: ClusterRun) -> Iterator[tuple[str, str]]:
     if run.spot and run.profile.spot is not None:
         yield from run.profile.spot.node_labels.items()
-
-
-def _described(option: GpuOption) -> str:
-    if option.products:
-        return f"{option} ({', '.join(option.products)})"
-    return f"{option.count} with {option.memory_gb:g} GB"

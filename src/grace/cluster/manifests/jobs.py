@@ -225,7 +225,7 @@ def _grace_pod(
         grace_seconds=math.ceil(drain_seconds) + _BEYOND_DRAIN_SECONDS,
         tmp_limit=ephemeral_limit(run.profile, asked),
         secrets=secrets or {},
-        affinity=affinity(run, None),
+        affinity=affinity(run),
     )
 
 
@@ -245,6 +245,11 @@ def _keys(run: ClusterRun, step: Step) -> dict[str, V1SecretKeySelector]:
     asked = asked_model(run, step)
     variable = None if asked is None else run.catalogue.get(asked).api_key_env
     if asked is None or variable is None or step.server is not None:
+        return {}
+    settings = run.settings
+    elsewhere = settings.extractor_endpoint if step.kind is StepKind.EXTRACT else settings.endpoint
+    if elsewhere is not None:
+        # One key opens one server: it is not shown to another.
         return {}
     secret = run.profile.secrets.deepseek
     if secret is None:

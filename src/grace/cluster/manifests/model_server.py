@@ -26,7 +26,7 @@ from kubernetes.client import (
 
 from grace.catalogue.model import ModelSpec
 from grace.cluster.manifests.access import account_of
-from grace.cluster.manifests.gpus import affinity, gpu_option
+from grace.cluster.manifests.gpus import affinity, gpu_choice
 from grace.cluster.manifests.labels import RUN, Component, labelled, metadata
 from grace.cluster.manifests.plain import Manifest, plain
 from grace.cluster.manifests.pods import PodPlan, mount, pod_template, scratch_volume
@@ -147,7 +147,7 @@ def _job(run: ClusterRun, server: ServerModels) -> V1Job:
 def _pod(run: ClusterRun, server: ServerModels, restart: str) -> PodPlan:
     spec = server.base
     profile = run.profile
-    option = gpu_option(spec, profile)
+    gpus = gpu_choice(spec, profile)
     asked = server_resources(spec, profile)
     limit = ephemeral_limit(profile, asked)
     files = list(_files(run, server))
@@ -156,7 +156,7 @@ def _pod(run: ClusterRun, server: ServerModels, restart: str) -> PodPlan:
         account=account_of(Component.SERVER),
         image=server_image(server, profile),
         command=[*server_command(server, profile), *_catalogue_arguments(run, spec)],
-        resources=requirements(profile, asked, 0 if option is None else option.count),
+        resources=requirements(profile, asked, {gpus.resource: gpus.count}),
         labels=_selector(spec),
         volumes=[volume for volume, _ in files] + _scratch(run, spec, limit),
         mounts=[place for _, place in files] + _scratch_mounts(spec),
@@ -166,8 +166,8 @@ def _pod(run: ClusterRun, server: ServerModels, restart: str) -> PodPlan:
         tmp_limit=limit,
         ports=[V1ContainerPort(name=_PORT_NAME, container_port=PORT)],
         probes=_probes(profile.model_servers.startup_minutes),
-        affinity=affinity(run, option),
-        runtime_class=None if option is None else profile.gpus.runtime_class,
+        affinity=affinity(run, gpus.products),
+        runtime_class=profile.gpus.runtime_class if gpus.count else None,
         spread=spread,
     )
 

@@ -155,12 +155,15 @@ def _further_ports(run: ClusterRun) -> list[int]:
 
 
 def _names(network: NetworkSettings) -> V1NetworkPolicyEgressRule:
-    """Return the edge to the DNS."""
+    """Return the edge to the DNS, and to its caches on the nodes."""
     servers = V1NetworkPolicyPeer(
         namespace_selector=_selector({_NAMESPACE: network.dns_namespace}),
         pod_selector=_selector(network.dns_labels),
     )
-    return V1NetworkPolicyEgressRule(to=[servers], ports=[_port("UDP", _DNS), _port("TCP", _DNS)])
+    caches = [V1NetworkPolicyPeer(ip_block=V1IPBlock(cidr=cidr)) for cidr in network.dns_caches]
+    return V1NetworkPolicyEgressRule(
+        to=[servers, *caches], ports=[_port("UDP", _DNS), _port("TCP", _DNS)]
+    )
 
 
 def _selector(labels: Mapping[str, str]) -> V1LabelSelector:

@@ -7,6 +7,7 @@ its share by rounding.
 """
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 
 from kubernetes.client import V1ResourceRequirements
@@ -51,7 +52,9 @@ def minutes(count: float) -> int:
     return max(1, math.ceil(count * 60))
 
 
-def requirements(profile: Profile, asked: Resources, gpus: int = 0) -> V1ResourceRequirements:
+def requirements(
+    profile: Profile, asked: Resources, gpus: Mapping[str, int] | None = None
+) -> V1ResourceRequirements:
     """
     Return what a container asks for and may take.
 
@@ -60,7 +63,7 @@ def requirements(profile: Profile, asked: Resources, gpus: int = 0) -> V1Resourc
 
         asked: What it asks for.
 
-        gpus: Whole GPUs, of which it gets exactly as many.
+        gpus: Whole GPUs by resource, of which it gets exactly as many.
     """
     requests = {
         "cpu": cpu(_whole(asked.cpu, 1000)),
@@ -72,8 +75,9 @@ def requirements(profile: Profile, asked: Resources, gpus: int = 0) -> V1Resourc
         "memory": megabytes(_share(_whole(asked.memory_gb, _MB_PER_GB), profile.limits_ratio)),
         "ephemeral-storage": ephemeral_limit(profile, asked),
     }
-    if gpus:
-        requests[profile.gpus.resource] = limits[profile.gpus.resource] = str(gpus)
+    for resource, count in (gpus or {}).items():
+        if count:
+            requests[resource] = limits[resource] = str(count)
     return V1ResourceRequirements(requests=requests, limits=limits)
 
 
