@@ -20,6 +20,7 @@ pytest.importorskip("grace.cluster.policies")
 from fake_api import FakeApi, JobScript
 
 from files_in_pod import handed_over
+from grace.cli import cluster_driving
 from grace.cli.main import invoke
 from grace.runs.folder import RunFolder
 from inputs import input_flags
@@ -79,9 +80,9 @@ def disk(tmp_path: Path, small_inputs: dict[str, Path]) -> Path:
 def renamed(folder: Path) -> None:
     """Let a run of the toy model be one of another: its numbers are the same."""
     for path in [*folder.glob("toy_*"), folder / "run.json", folder / "manifest.json"]:
-        text = path.read_text(encoding="utf-8").replace("toy", MODEL)
+        content = path.read_bytes().replace(b"toy", MODEL.encode())
         path.unlink()
-        path.with_name(path.name.replace("toy", MODEL)).write_text(text, encoding="utf-8")
+        path.with_name(path.name.replace("toy", MODEL)).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     from grace.runs.manifest import file_entry
 
@@ -91,7 +92,10 @@ def renamed(folder: Path) -> None:
 
 @pytest.fixture
 def api(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    from grace.cluster.executor.execute import Pacing
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster_driving, "PACING", Pacing(settle_seconds=0.02))
     api = Api()
     api.commands = lambda command, stdin: handed_over(disk, command, stdin)
     for kind in ("smoke", "respond", "score", "extract", "finish"):

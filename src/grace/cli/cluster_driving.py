@@ -39,6 +39,7 @@ from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
     from grace.cluster.executor.desired import Desired
+    from grace.cluster.executor.execute import Pacing
     from grace.cluster.executor.status import RunStatus
 
 _T = TypeVar("_T")
@@ -52,6 +53,9 @@ RetryFailed = Annotated[
 ResultsOut = Annotated[
     Path | None, typer.Option(help="Where results are collected to. Default: results.")
 ]
+
+PACING: "Pacing | None" = None
+"""How often the cluster is looked at; None is the executor's own choice."""
 
 _EXIT_FAILED = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -160,7 +164,9 @@ async def _drive(
     async def whole() -> "RunStatus":
         with ClusterScreen() as screen:
             await _set_up(client, desired, screen)
-            return await execute(client, desired, hook=screen, retry_failed=retry_failed)
+            return await execute(
+                client, desired, hook=screen, pacing=PACING, retry_failed=retry_failed
+            )
 
     try:
         status = await until_interrupted(whole)

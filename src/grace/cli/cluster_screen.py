@@ -268,8 +268,10 @@ def _servers(status: RunStatus, now: datetime) -> Table | None:
 def _reasons(status: RunStatus) -> Iterator[str]:
     """Yield what is waited for and what failed, in words, each once."""
     said: dict[str, list[str]] = {}
+    # What waits for others is no news while they are at work.
+    quiet = {StepState.DONE, *((StepState.WAITING,) if _at_work(status) else ())}
     for one in status.steps:
-        if one.reason and one.state is not StepState.DONE:
+        if one.reason and one.state not in quiet:
             said.setdefault(one.reason, []).append(step_title(one))
     for server in status.servers:
         if reason := server.failure or server.reason:
@@ -339,7 +341,7 @@ class ClusterScreen:
 
     def step_changed(self, step: StepStatus) -> None:
         """Say so, in a log."""
-        if err.is_terminal or (step.state is StepState.WAITING and not step.reason):
+        if err.is_terminal or step.state is StepState.WAITING:
             return
         reason = f": {_short(step.reason)}" if step.reason else ""
         counted = _counts(step) if step.state is StepState.DONE else None

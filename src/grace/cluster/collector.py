@@ -22,8 +22,8 @@ from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing
 Manifest = Mapping[str, JsonValue]
 Note = Callable[[int, str], Awaitable[None]]
 
-_STARTS = 150
-_LOOK_SECONDS = 2.0
+_STARTS = 300
+_LOOK_SECONDS = 1.0
 
 
 class Cluster(Protocol):
