@@ -17,7 +17,9 @@ pytest.importorskip("grace.cluster.executor.execute")
 pytest.importorskip("grace.cluster.manifests")
 pytest.importorskip("grace.cluster.policies")
 
-from fake_api import FakeApi, JobScript
+from fake_api import FakeApi
+from fake_controllers import Controllers, JobScript
+from grace.cluster.executor.pacing import Pacing
 
 from files_in_pod import handed_over
 from grace.cli import cluster_driving
@@ -30,8 +32,8 @@ MODEL = "smollm2-135m"
 RUN = ("--timestamp", WHEN)
 
 
-class Api(FakeApi):
-    """An API whose files pod has the disk of a folder here."""
+class WithFiles(Controllers):
+    """Controllers that know the pod which hands files over."""
 
     async def _make_pod(self, owner: dict[str, Any], name: str, labels: Mapping[str, str]) -> None:
         job = owner["metadata"]["name"]
@@ -43,7 +45,7 @@ class Api(FakeApi):
 
 
 @contextmanager
-def served(api: Api) -> Iterator[Api]:
+def served(api: FakeApi) -> Iterator[FakeApi]:
     """Serve from a thread with a loop of its own."""
     started, over = threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
@@ -91,20 +93,19 @@ def renamed(folder: Path) -> None:
 
 
 @pytest.fixture
-def api(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    from grace.cluster.executor.execute import Pacing
-
+def api(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cluster_driving, "PACING", Pacing(settle_seconds=0.02))
-    api = Api()
+    api = FakeApi()
+    api.controllers = WithFiles(api)
     api.commands = lambda command, stdin: handed_over(disk, command, stdin)
     for kind in ("smoke", "respond", "score", "extract", "finish"):
         for name in (f"{kind}.{MODEL}", f"{kind}.exp1.{MODEL}", f"{kind}.exp2.{MODEL}"):
-            api.jobs[name] = JobScript(looks=0)
+            api.controllers.jobs[name] = JobScript(looks=0)
     for experiment in ("exp1", "exp2"):
         counts = {"planned": 4, "answered": 4, "failed": 0, "not_asked": 0}
         outcome = {"status": "complete", "cells": {f"{experiment}/{MODEL}": counts}}
-        api.jobs[f"finish.{experiment}.{MODEL}"].outcome = outcome
+        api.controllers.jobs[f"finish.{experiment}.{MODEL}"].outcome = outcome
     with served(api):
         config = {
             "apiVersion": "v1",
@@ -127,7 +128,7 @@ def flags(small_inputs: dict[str, Path]) -> list[str]:
 
 
 def test_one_command_goes_from_nothing_to_verified_results(
-    api: Api, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = invoke(["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)])
 
@@ -158,7 +159,7 @@ def test_one_command_goes_from_nothing_to_verified_results(
 
 
 def test_results_that_are_not_here_are_not_deleted(
-    api: Api, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(disk / "grace" / "results" / "exp2")
     run = ["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)]
@@ -171,9 +172,9 @@ def test_results_that_are_not_here_are_not_deleted(
 
 
 def test_a_step_that_fails_is_said_with_its_reason(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    api.jobs[f"respond.exp1.{MODEL}"] = JobScript(
+    api.controllers.jobs[f"respond.exp1.{MODEL}"] = JobScript(
         looks=0, fails=9, message=json.dumps({"status": "failed", "error": "the disk is full"})
     )
     run = ["cluster", "run", "--yes", "--no-collect", *flags(small_inputs)]
@@ -187,7 +188,7 @@ def test_a_step_that_fails_is_said_with_its_reason(
 
 
 def test_nothing_is_sent_without_a_yes(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(["cluster", "run", *flags(small_inputs)]) == 2
 
@@ -196,7 +197,7 @@ def test_nothing_is_sent_without_a_yes(
 
 
 def test_a_run_is_set_up_and_goes_on_later(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(["cluster", "apply", "--yes", *flags(small_inputs)]) == 0
     assert f"next: grace cluster resume {WHEN} --namespace lab" in capsys.readouterr().err
@@ -208,7 +209,7 @@ def test_a_run_is_set_up_and_goes_on_later(
 
 
 def test_what_is_rendered_is_what_is_sent(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(["cluster", "render", "--out", "there", *flags(small_inputs)]) == 0
     assert re.search(r"there: \d+ files of run", capsys.readouterr().out)
@@ -218,6 +219,8 @@ def test_what_is_rendered_is_what_is_sent(
     assert api.requests == []
 
 
-def test_a_namespace_without_a_run_says_so(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_namespace_without_a_run_says_so(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
     assert "has no run of Grace; is that the right place?" in capsys.readouterr().err

@@ -39,7 +39,7 @@ from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
     from grace.cluster.executor.desired import Desired
-    from grace.cluster.executor.execute import Pacing
+    from grace.cluster.executor.pacing import Pacing
     from grace.cluster.executor.status import RunStatus
 
 _T = TypeVar("_T")
