@@ -165,7 +165,7 @@ async def _drive(
         with ClusterScreen() as screen:
             await _set_up(client, desired, screen)
             return await execute(
-                client, desired, hook=screen, pacing=PACING, retry_failed=retry_failed
+                client, desired, hook=screen, pacing=_pacing(), retry_failed=retry_failed
             )
 
     try:
@@ -188,12 +188,18 @@ async def _drive(
     return code or (0 if found.whole else _EXIT_FAILED)
 
 
+def _pacing() -> "Pacing":
+    from grace.cluster.executor.pacing import Pacing
+
+    return PACING or Pacing()
+
+
 async def _set_up(client: "ClusterClient", desired: "Desired", screen: Any) -> None:  # noqa: ANN401 -- a ClusterHook, which needs the extra
     from grace.cli.models import shown_progress
     from grace.cluster.executor.setting_up import set_up
     from grace.cluster.uploading import upload_inputs
 
-    await set_up(client, desired, screen)
+    await set_up(client, desired, screen, _pacing())
     with shown_progress() as progress:
         await upload_inputs(client, desired.run, progress)
 
