@@ -157,13 +157,16 @@ async def _drive(
     from grace.cli.cluster_screen import ClusterScreen, run_view
     from grace.cluster.executor.desired import Desired, default_builders
     from grace.cluster.executor.execute import execute
+    from grace.cluster.manifests import upload_folder
 
     desired = Desired(request, default_builders())
     resuming = command_for("resume", request, place)
 
     async def whole() -> "RunStatus":
         with ClusterScreen() as screen:
-            await _set_up(client, desired, screen)
+            if upload_folder(request) is not None:
+                # Before any step: they read what is uploaded.
+                await _set_up(client, desired, screen)
             return await execute(
                 client, desired, hook=screen, pacing=_pacing(), retry_failed=retry_failed
             )
