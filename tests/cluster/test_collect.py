@@ -122,8 +122,8 @@ class World:
             self.out,
             Heard(self.said),
             Patience(attempts=3, wait=wait),
-            job=JOB,
             note=note,
+            job=JOB,
         )
 
     def folder(self, experiment: str = "exp1") -> RunFolder:

@@ -7,6 +7,7 @@ in a log, what changes is a line.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -181,11 +182,20 @@ def _total_cells(steps: Sequence[StepStatus]) -> tuple[RenderableType, ...]:
     known = [one for one in found if one is not None]
     if not known:
         return ()
-    done, failed, planned = (sum(one[place] for one in known) for place in range(3))
+    return _count_cells(
+        _Counted(
+            sum(one.done for one in known),
+            sum(one.failed for one in known),
+            sum(one.planned for one in known),
+        )
+    )
+
+
+def _count_cells(counted: "_Counted") -> tuple[RenderableType, ...]:
     return (
-        _bar(done, failed, planned),
-        f"{done:,}/{planned:,}",
-        Text(f"{failed:,}", "red") if failed else "0",
+        _bar(counted),
+        f"{counted.done:,}/{counted.planned:,}",
+        Text(f"{counted.failed:,}", "red") if counted.failed else "0",
     )
 
 
@@ -194,28 +204,36 @@ def _step_cells(one: StepStatus, now: datetime) -> tuple[RenderableType, ...]:
     counted = _counts(one)
     if counted is None:
         return (*cells, Text(_words(one, now), "dim", overflow="ellipsis"))
-    done, failed, planned, rate = counted
-    left = (planned - done) / rate if rate and one.state is StepState.RUNNING else None
+    rate = counted.per_second
+    left = (counted.planned - counted.done) / rate if rate else None
     return (
         *cells,
-        _bar(done, failed, planned),
-        f"{done:,}/{planned:,}",
-        Text(f"{failed:,}", "red") if failed else "0",
-        f"{rate:.1f}" if rate and one.state is StepState.RUNNING else "",
+        *_count_cells(counted),
+        f"{rate:.1f}" if rate else "",
         "" if left is None else duration(left),
     )
 
 
-def _counts(one: StepStatus) -> tuple[int, int, int, float] | None:
-    """Return what is done, failed and planned, and how fast it goes."""
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How many queries are done, of these failed, and planned, and how fast it goes."""
+
+    done: int
+    failed: int
+    planned: int
+    per_second: float = 0.0
+
+
+def _counts(one: StepStatus) -> _Counted | None:
     if one.outcome is not None and one.outcome.cells:
         cells = one.outcome.cells.values()
-        planned = sum(counts.planned for counts in cells)
         failed = sum(counts.failed for counts in cells)
-        return sum(counts.answered for counts in cells) + failed, failed, planned, 0.0
-    if one.progress is not None and one.state is StepState.RUNNING:
-        return one.progress.done, one.progress.failed, one.progress.planned, one.progress.per_second
-    return None
+        answered = sum(counts.answered for counts in cells)
+        return _Counted(answered + failed, failed, sum(counts.planned for counts in cells))
+    said = one.progress
+    if said is None or one.state is not StepState.RUNNING:
+        return None
+    return _Counted(said.done, said.failed, said.planned, said.per_second)
 
 
 def _words(one: StepStatus, now: datetime) -> str:
@@ -230,11 +248,12 @@ def _words(one: StepStatus, now: datetime) -> str:
             return ""
 
 
-def _bar(done: int, failed: int, planned: int) -> Text:
-    if not planned:
+def _bar(counted: _Counted) -> Text:
+    if not counted.planned:
         return Text("")
-    red = -(-failed * _BAR // planned) if failed else 0
-    green = min((done - failed) * _BAR // planned, _BAR - red)
+    red = -(-counted.failed * _BAR // counted.planned) if counted.failed else 0
+    answered = counted.done - counted.failed
+    green = min(answered * _BAR // counted.planned, _BAR - red)
     return Text.assemble(
         ("━" * green, "green"), ("x" * red, "red"), ("─" * (_BAR - green - red), "dim")
     )
@@ -345,8 +364,8 @@ class ClusterScreen:
             return
         reason = f": {_short(step.reason)}" if step.reason else ""
         counted = _counts(step) if step.state is StepState.DONE else None
-        counts = "" if counted is None else f", {counted[0]:,} of {counted[2]:,}"
-        failed = f", {counted[1]:,} failed" if counted is not None and counted[1] else ""
+        counts = "" if counted is None else f", {counted.done:,} of {counted.planned:,}"
+        failed = f", {counted.failed:,} failed" if counted is not None and counted.failed else ""
         err.print(f"{step_title(step)}: {step.state}{counts}{failed}{reason}", markup=False)
 
     def server_changed(self, server: ServerStatus) -> None:

@@ -6,10 +6,9 @@ pod that was evicted comes back as another: each command goes to the one that is
 there.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -20,7 +19,6 @@ from grace.cluster.transfer import Patience, RunningCommand
 from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing
 
 Manifest = Mapping[str, JsonValue]
-Note = Callable[[int, str], Awaitable[None]]
 
 _STARTS = 300
 _LOOK_SECONDS = 1.0
@@ -143,16 +141,6 @@ def collector_job(run: ClusterRun) -> Manifest:
 
     (job,) = files_objects(run)
     return job
-
-
-def noting(client: Cluster, run: ClusterRun) -> Note:
-    """Return what notes on the cluster that a run's results were collected."""
-    from grace.cluster.executor.records import mark_collected
-
-    async def note(files: int, sha256: str) -> None:
-        await mark_collected(client, run.namespace, run.run_id, files, sha256, datetime.now(UTC))
-
-    return note
 
 
 async def _start(pod: JobPod, job: Manifest, progress: ProgressHook, patience: Patience) -> None:
