@@ -154,7 +154,8 @@ async def _drive(
     ask: bool,
     retry_failed: bool = False,
 ) -> int:
-    from grace.cli.cluster_screen import ClusterScreen, run_view
+    from grace.cli.cluster_screen import ClusterScreen
+    from grace.cli.cluster_view import run_view
     from grace.cluster.executor.desired import Desired, default_builders
     from grace.cluster.executor.execute import execute
     from grace.cluster.manifests import upload_folder

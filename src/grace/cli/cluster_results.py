@@ -52,7 +52,8 @@ def status(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> int:
-        from grace.cli.cluster_screen import ClusterScreen, run_view
+        from grace.cli.cluster_screen import ClusterScreen
+        from grace.cli.cluster_view import run_view
         from grace.cluster.executor.desired import Desired, default_builders
         from grace.cluster.executor.observing import run_status
 
