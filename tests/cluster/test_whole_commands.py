@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ pytest.importorskip("grace.cluster.manifests")
 pytest.importorskip("grace.cluster.policies")
 
 from fake_api import FakeApi
-from fake_controllers import Controllers, JobScript
+from fake_controllers import Controllers, JobScript, ServerScript
 from grace.cluster.executor.pacing import Pacing
 
 from files_in_pod import handed_over
@@ -185,6 +187,37 @@ def test_a_step_that_fails_is_said_with_its_reason(
     assert "the disk is full" in captured.out
     assert f"next: grace cluster collect {WHEN} --namespace lab" in captured.err
     assert api.names("statefulsets") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_holds_no_server_and_goes_on_later(
+    number: signal.Signals,
+    api: FakeApi,
+    small_inputs: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    api.controllers.servers[MODEL] = ServerScript(looks=10**9)
+
+    def interrupt() -> None:
+        while not api.names("statefulsets"):
+            over.wait(0.01)
+        os.kill(os.getpid(), number)
+
+    over = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        code = invoke(["cluster", "run", "--yes", *flags(small_inputs)])
+    finally:
+        thread.join()
+
+    assert code == 3
+    assert (
+        f"interrupted; stopped the servers of {MODEL}; it goes on with:\n"
+        f"  grace cluster resume {WHEN} --namespace lab\n"
+    ) in capsys.readouterr().err
+    api.controllers.servers[MODEL] = ServerScript()
+    assert invoke(["cluster", "resume", WHEN, "--namespace", "lab", "--no-collect"]) == 0
 
 
 def test_nothing_is_sent_without_a_yes(

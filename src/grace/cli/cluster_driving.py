@@ -176,7 +176,7 @@ async def _drive(
         status = await until_interrupted(whole)
     except RunInterrupted as error:
         kept = await _leave(client, desired, ask=ask)
-        raise RunInterrupted(f"stopped; {kept}; it goes on with: {resuming}") from error
+        raise RunInterrupted(f"interrupted; {kept}; it goes on with:\n  {resuming}") from error
     except GraceError:
         # Nobody looks after its servers any more.
         with contextlib.suppress(ClusterError):

@@ -14,7 +14,6 @@ from grace.cluster.executor.decide import ServerStanding, StepState
 from grace.cluster.executor.status import (
     PHASE_TITLES,
     RunStatus,
-    ServerStatus,
     StepStatus,
 )
 from grace.cluster.steps import StepKind
