@@ -20,7 +20,8 @@ from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing
 
 Manifest = Mapping[str, JsonValue]
 
-_STARTS = 300
+_LOOKS = 300
+_FIRST_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
 
 
@@ -145,7 +146,7 @@ def collector_job(run: ClusterRun) -> Manifest:
 
 async def _start(pod: JobPod, job: Manifest, progress: ProgressHook, patience: Patience) -> None:
     client, said = pod.client, ""
-    for _ in range(_STARTS):
+    for look in range(_LOOKS):
         found = await client.get("Job", pod.job, pod.namespace)
         if found is None:
             await client.apply(job)
@@ -158,10 +159,10 @@ async def _start(pod: JobPod, job: Manifest, progress: ProgressHook, patience: P
         if why and why != said:
             progress.noted(f"the pod that hands files over waits: {why}")
             said = why
-        await patience.wait(_LOOK_SECONDS)
+        await patience.wait(min(_FIRST_SECONDS * 2.0**look, _LOOK_SECONDS))
     raise ClusterError(
         f"Job {pod.job} in {pod.namespace}: its pod did not become ready in "
-        f"{_STARTS * _LOOK_SECONDS / 60:g} minutes{f': {said}' if said else ''}; look at "
+        f"{_LOOKS * _LOOK_SECONDS / 60:g} minutes{f': {said}' if said else ''}; look at "
         f"`kubectl -n {pod.namespace} describe job {pod.job}`, then give the command again"
     )
 
