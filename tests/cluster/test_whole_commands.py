@@ -257,3 +257,31 @@ def test_a_namespace_without_a_run_says_so(
 ) -> None:
     assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
     assert "has no run of Grace; is that the right place?" in capsys.readouterr().err
+
+
+def test_a_profile_is_compared_with_the_cluster(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = invoke(["cluster", "profile", "check", "nrp", "--namespace", "lab"])
+
+    text = capsys.readouterr().out
+    assert code == 1
+    assert "storage.weights.storage_class" in text
+    assert re.search(r"nrp against http://127\.0\.0\.1:\d+, namespace lab: \d+ wrong", text)
+    assert not [path for method, path in api.requests if method in {"PATCH", "DELETE", "PUT"}]
+
+
+def test_logs_are_read_from_the_pods_of_a_step(
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["cluster", "run", "--yes", "--no-collect", *flags(small_inputs)]
+    assert invoke(run) == 0
+    for pod in api.names("pods"):
+        api.logs[pod] = ['{"time": "2026-01-31T10:20:30Z", "event": "progress", "done": 3}']
+    capsys.readouterr()
+
+    assert invoke(["cluster", "logs", WHEN, "respond", "--namespace", "lab"]) == 0
+
+    assert capsys.readouterr().out == f"respond.exp1.{MODEL}: 10:20:30 progress done=3\n"
+    assert invoke(["cluster", "logs", WHEN, "nosuch", "--namespace", "lab"]) == 1
+    assert f"smoke.{MODEL}" in capsys.readouterr().err

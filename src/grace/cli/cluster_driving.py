@@ -30,6 +30,7 @@ from grace.cli.cluster_options import (
     connected,
     place_of,
 )
+from grace.cli.cluster_profile import compared, print_doubts
 from grace.cli.cluster_results import collect_here, command_for, named_run
 from grace.cli.screen import err
 from grace.cli.screen import out as screen_out
@@ -81,6 +82,7 @@ def run(
             raise ClusterError(
                 "the cluster cannot do this run (see the problems above); nothing was sent"
             )
+        print_doubts(await compared(client, request.profile, request.namespace))
         _confirm(f"Send this to {request.namespace} on {client.server}?", yes=yes)
         return await _drive(
             client, request, asked.place, out=out, collect=not no_collect, ask=not yes
