@@ -88,7 +88,6 @@ def test_profiles_need_no_optional_packages(
         (["--shards", "0"], "jobs.shards is 0"),
         (["--spot"], "--spot: the profile local"),
         (["--endpoint", "http://10.0.0.1:8000"], "Grace serves smollm2-135m itself"),
-        (["--limit", "none"], "none"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

@@ -122,8 +122,8 @@ class World:
             self.out,
             Heard(self.said),
             Patience(attempts=3, wait=wait),
-            job=JOB,
             note=note,
+            job=JOB,
         )
 
     def folder(self, experiment: str = "exp1") -> RunFolder:
@@ -255,7 +255,7 @@ async def test_a_pod_that_never_starts_is_given_up(world: World) -> None:
     with pytest.raises(ClusterError, match="ErrImagePull: no such image; look at `kubectl -n lab"):
         await world.collect()
 
-    assert world.cluster.waits == 150
+    assert world.cluster.waits == 300
 
 
 async def test_a_job_of_an_earlier_collection_is_made_anew(world: World) -> None:

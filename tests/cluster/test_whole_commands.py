@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +19,12 @@ pytest.importorskip("grace.cluster.executor.execute")
 pytest.importorskip("grace.cluster.manifests")
 pytest.importorskip("grace.cluster.policies")
 
-from fake_api import FakeApi, JobScript
+from fake_api import FakeApi
+from fake_controllers import Controllers, JobScript, ServerScript
+from grace.cluster.executor.pacing import Pacing
 
 from files_in_pod import handed_over
+from grace.cli import cluster_driving
 from grace.cli.main import invoke
 from grace.runs.folder import RunFolder
 from inputs import input_flags
@@ -29,8 +34,8 @@ MODEL = "smollm2-135m"
 RUN = ("--timestamp", WHEN)
 
 
-class Api(FakeApi):
-    """An API whose files pod has the disk of a folder here."""
+class WithFiles(Controllers):
+    """Controllers that know the pod which hands files over."""
 
     async def _make_pod(self, owner: dict[str, Any], name: str, labels: Mapping[str, str]) -> None:
         job = owner["metadata"]["name"]
@@ -42,7 +47,7 @@ class Api(FakeApi):
 
 
 @contextmanager
-def served(api: Api) -> Iterator[Api]:
+def served(api: FakeApi) -> Iterator[FakeApi]:
     """Serve from a thread with a loop of its own."""
     started, over = threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
@@ -79,9 +84,9 @@ def disk(tmp_path: Path, small_inputs: dict[str, Path]) -> Path:
 def renamed(folder: Path) -> None:
     """Let a run of the toy model be one of another: its numbers are the same."""
     for path in [*folder.glob("toy_*"), folder / "run.json", folder / "manifest.json"]:
-        text = path.read_text(encoding="utf-8").replace("toy", MODEL)
+        content = path.read_bytes().replace(b"toy", MODEL.encode())
         path.unlink()
-        path.with_name(path.name.replace("toy", MODEL)).write_text(text, encoding="utf-8")
+        path.with_name(path.name.replace("toy", MODEL)).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     from grace.runs.manifest import file_entry
 
@@ -90,17 +95,19 @@ def renamed(folder: Path) -> None:
 
 
 @pytest.fixture
-def api(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+def api(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
     monkeypatch.chdir(tmp_path)
-    api = Api()
+    monkeypatch.setattr(cluster_driving, "PACING", Pacing(settle_seconds=0.02))
+    api = FakeApi()
+    api.controllers = WithFiles(api)
     api.commands = lambda command, stdin: handed_over(disk, command, stdin)
     for kind in ("smoke", "respond", "score", "extract", "finish"):
         for name in (f"{kind}.{MODEL}", f"{kind}.exp1.{MODEL}", f"{kind}.exp2.{MODEL}"):
-            api.jobs[name] = JobScript(looks=0)
+            api.controllers.jobs[name] = JobScript(looks=0)
     for experiment in ("exp1", "exp2"):
         counts = {"planned": 4, "answered": 4, "failed": 0, "not_asked": 0}
         outcome = {"status": "complete", "cells": {f"{experiment}/{MODEL}": counts}}
-        api.jobs[f"finish.{experiment}.{MODEL}"].outcome = outcome
+        api.controllers.jobs[f"finish.{experiment}.{MODEL}"].outcome = outcome
     with served(api):
         config = {
             "apiVersion": "v1",
@@ -123,7 +130,7 @@ def flags(small_inputs: dict[str, Path]) -> list[str]:
 
 
 def test_one_command_goes_from_nothing_to_verified_results(
-    api: Api, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = invoke(["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)])
 
@@ -154,7 +161,7 @@ def test_one_command_goes_from_nothing_to_verified_results(
 
 
 def test_results_that_are_not_here_are_not_deleted(
-    api: Api, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(disk / "grace" / "results" / "exp2")
     run = ["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)]
@@ -167,9 +174,9 @@ def test_results_that_are_not_here_are_not_deleted(
 
 
 def test_a_step_that_fails_is_said_with_its_reason(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    api.jobs[f"respond.exp1.{MODEL}"] = JobScript(
+    api.controllers.jobs[f"respond.exp1.{MODEL}"] = JobScript(
         looks=0, fails=9, message=json.dumps({"status": "failed", "error": "the disk is full"})
     )
     run = ["cluster", "run", "--yes", "--no-collect", *flags(small_inputs)]
@@ -182,8 +189,39 @@ def test_a_step_that_fails_is_said_with_its_reason(
     assert api.names("statefulsets") == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_holds_no_server_and_goes_on_later(
+    number: signal.Signals,
+    api: FakeApi,
+    small_inputs: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    api.controllers.servers[MODEL] = ServerScript(looks=10**9)
+
+    def interrupt() -> None:
+        while not api.names("statefulsets"):
+            over.wait(0.01)
+        os.kill(os.getpid(), number)
+
+    over = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        code = invoke(["cluster", "run", "--yes", *flags(small_inputs)])
+    finally:
+        thread.join()
+
+    assert code == 3
+    assert (
+        f"interrupted; stopped the servers of {MODEL}; it goes on with:\n"
+        f"  grace cluster resume {WHEN} --namespace lab\n"
+    ) in capsys.readouterr().err
+    api.controllers.servers[MODEL] = ServerScript()
+    assert invoke(["cluster", "resume", WHEN, "--namespace", "lab", "--no-collect"]) == 0
+
+
 def test_nothing_is_sent_without_a_yes(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(["cluster", "run", *flags(small_inputs)]) == 2
 
@@ -192,7 +230,7 @@ def test_nothing_is_sent_without_a_yes(
 
 
 def test_a_run_is_set_up_and_goes_on_later(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(["cluster", "apply", "--yes", *flags(small_inputs)]) == 0
     assert f"next: grace cluster resume {WHEN} --namespace lab" in capsys.readouterr().err
@@ -204,7 +242,7 @@ def test_a_run_is_set_up_and_goes_on_later(
 
 
 def test_what_is_rendered_is_what_is_sent(
-    api: Api, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(["cluster", "render", "--out", "there", *flags(small_inputs)]) == 0
     assert re.search(r"there: \d+ files of run", capsys.readouterr().out)
@@ -214,6 +252,36 @@ def test_what_is_rendered_is_what_is_sent(
     assert api.requests == []
 
 
-def test_a_namespace_without_a_run_says_so(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_namespace_without_a_run_says_so(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
     assert "has no run of Grace; is that the right place?" in capsys.readouterr().err
+
+
+def test_a_profile_is_compared_with_the_cluster(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = invoke(["cluster", "profile", "check", "nrp", "--namespace", "lab"])
+
+    text = capsys.readouterr().out
+    assert code == 1
+    assert "storage.weights.storage_class" in text
+    assert re.search(r"nrp against http://127\.0\.0\.1:\d+, namespace lab: \d+ wrong", text)
+    assert not [path for method, path in api.requests if method in {"PATCH", "DELETE", "PUT"}]
+
+
+def test_logs_are_read_from_the_pods_of_a_step(
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["cluster", "run", "--yes", "--no-collect", *flags(small_inputs)]
+    assert invoke(run) == 0
+    for pod in api.names("pods"):
+        api.logs[pod] = ['{"time": "2026-01-31T10:20:30Z", "event": "progress", "done": 3}']
+    capsys.readouterr()
+
+    assert invoke(["cluster", "logs", WHEN, "respond", "--namespace", "lab"]) == 0
+
+    assert capsys.readouterr().out == f"respond.exp1.{MODEL}: 10:20:30 progress done=3\n"
+    assert invoke(["cluster", "logs", WHEN, "nosuch", "--namespace", "lab"]) == 1
+    assert f"smoke.{MODEL}" in capsys.readouterr().err

@@ -73,9 +73,10 @@ def render(
     A README in the folder says every command.
     """
     need_kubernetes()
+    request = asked.prepared()
+
     from grace.cluster.render import render_folder
 
-    request = asked.prepared()
     written = render_folder(request, to)
     out.print(
         f"{to}: {len(written)} files of run {request.timestamp}; begin with README.md", markup=False

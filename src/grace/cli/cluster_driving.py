@@ -30,6 +30,7 @@ from grace.cli.cluster_options import (
     connected,
     place_of,
 )
+from grace.cli.cluster_profile import compared, print_doubts
 from grace.cli.cluster_results import collect_here, command_for, named_run
 from grace.cli.screen import err
 from grace.cli.screen import out as screen_out
@@ -39,6 +40,7 @@ from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
     from grace.cluster.executor.desired import Desired
+    from grace.cluster.executor.pacing import Pacing
     from grace.cluster.executor.status import RunStatus
 
 _T = TypeVar("_T")
@@ -52,6 +54,9 @@ RetryFailed = Annotated[
 ResultsOut = Annotated[
     Path | None, typer.Option(help="Where results are collected to. Default: results.")
 ]
+
+PACING: "Pacing | None" = None
+"""How often the cluster is looked at; None is the executor's own choice."""
 
 _EXIT_FAILED = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -77,6 +82,7 @@ def run(
             raise ClusterError(
                 "the cluster cannot do this run (see the problems above); nothing was sent"
             )
+        print_doubts(await compared(client, request.profile, request.namespace))
         _confirm(f"Send this to {request.namespace} on {client.server}?", yes=yes)
         return await _drive(
             client, request, asked.place, out=out, collect=not no_collect, ask=not yes
@@ -150,23 +156,29 @@ async def _drive(
     ask: bool,
     retry_failed: bool = False,
 ) -> int:
-    from grace.cli.cluster_screen import ClusterScreen, run_view
+    from grace.cli.cluster_screen import ClusterScreen
+    from grace.cli.cluster_view import run_view
     from grace.cluster.executor.desired import Desired, default_builders
     from grace.cluster.executor.execute import execute
+    from grace.cluster.manifests import upload_folder
 
     desired = Desired(request, default_builders())
     resuming = command_for("resume", request, place)
 
     async def whole() -> "RunStatus":
         with ClusterScreen() as screen:
-            await _set_up(client, desired, screen)
-            return await execute(client, desired, hook=screen, retry_failed=retry_failed)
+            if upload_folder(request) is not None:
+                # Before any step: they read what is uploaded.
+                await _set_up(client, desired, screen)
+            return await execute(
+                client, desired, hook=screen, pacing=_pacing(), retry_failed=retry_failed
+            )
 
     try:
         status = await until_interrupted(whole)
     except RunInterrupted as error:
         kept = await _leave(client, desired, ask=ask)
-        raise RunInterrupted(f"stopped; {kept}; it goes on with: {resuming}") from error
+        raise RunInterrupted(f"interrupted; {kept}; it goes on with:\n  {resuming}") from error
     except GraceError:
         # Nobody looks after its servers any more.
         with contextlib.suppress(ClusterError):
@@ -182,12 +194,18 @@ async def _drive(
     return code or (0 if found.whole else _EXIT_FAILED)
 
 
+def _pacing() -> "Pacing":
+    from grace.cluster.executor.pacing import Pacing
+
+    return PACING or Pacing()
+
+
 async def _set_up(client: "ClusterClient", desired: "Desired", screen: Any) -> None:  # noqa: ANN401 -- a ClusterHook, which needs the extra
     from grace.cli.models import shown_progress
     from grace.cluster.executor.setting_up import set_up
     from grace.cluster.uploading import upload_inputs
 
-    await set_up(client, desired, screen)
+    await set_up(client, desired, screen, _pacing())
     with shown_progress() as progress:
         await upload_inputs(client, desired.run, progress)
 

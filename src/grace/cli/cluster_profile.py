@@ -1,5 +1,6 @@
 """`grace cluster profile`: which clusters are known, and whether a profile fits a live one."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from grace.cluster.site_rules import SiteRule
 
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
+    from grace.cluster.profile_finding import ProfileFinding
 
 app = typer.Typer(
     help="What is special about a cluster: storage, GPUs, images, and the rules of its site.",
@@ -88,26 +90,12 @@ def check(
     place = place_of(name, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> int:
-        from grace.cluster.profile_check import check_profile
-        from grace.cluster.read_facts import permissions_of, read_facts
-
         where = place.named(client)
-        profile = place.profile
-        facts = await read_facts(client, profile, where, permissions_of(profile))
-        findings = check_profile(profile, facts)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("", "field", "found", "what to do"):
-            table.add_column(heading, overflow="fold")
-        for one in findings:
-            word = one.standing.value
-            table.add_row(
-                Text(word, _COLOURS[word]), one.field, one.words, Text(one.remedy, "bold")
-            )
-        if findings:
-            out.print(table)
+        findings = await compared(client, place.profile, where)
+        _print_findings(findings)
         wrong = sum(one.standing.value == "wrong" for one in findings)
         out.print(
-            f"{profile.name} against {client.server}, namespace {where}: "
+            f"{place.profile.name} against {client.server}, namespace {where}: "
             + (f"{wrong} wrong" if wrong else "nothing is wrong"),
             style="red" if wrong else "green",
             markup=False,
@@ -115,6 +103,45 @@ def check(
         return _EXIT_FAILED if wrong else 0
 
     raise typer.Exit(connected(place.context, work))
+
+
+async def compared(
+    client: "ClusterClient", profile: Profile, namespace: str
+) -> "tuple[ProfileFinding, ...]":
+    """
+    Return what a profile has wrong about a cluster, or may have; wrong things first.
+
+    Raises:
+        ClusterError: The cluster cannot be looked at.
+    """
+    from grace.cluster.profile_check import check_profile
+    from grace.cluster.read_facts import permissions_of, read_facts
+
+    facts = await read_facts(client, profile, namespace, permissions_of(profile))
+    return check_profile(profile, facts)
+
+
+def print_doubts(findings: "Sequence[ProfileFinding]") -> None:
+    """Print what may keep a run from working, for people who are about to send it."""
+    for one in findings:
+        if one.standing.value != "unknown":
+            colour = _COLOURS[one.standing.value]
+            out.print(f"{one.standing.value}: {one}", style=colour, markup=False)
+
+
+def _print_findings(findings: "Sequence[ProfileFinding]") -> None:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in findings:
+        word = one.standing.value
+        field = ((one.field, "cyan"), "\n") if one.field else ()
+        table.add_row(
+            Text(word, _COLOURS[word]),
+            Text.assemble(*field, one.words, "\n", ("do  ", "dim"), (one.remedy, "green")),
+        )
+    if findings:
+        out.print(table)
 
 
 def _rules(profile: Profile) -> dict[str, SiteRule]:

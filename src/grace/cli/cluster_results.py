@@ -52,7 +52,8 @@ def status(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> int:
-        from grace.cli.cluster_screen import ClusterScreen, run_view
+        from grace.cli.cluster_screen import ClusterScreen
+        from grace.cli.cluster_view import run_view
         from grace.cluster.executor.desired import Desired, default_builders
         from grace.cluster.executor.observing import run_status
 
@@ -224,8 +225,14 @@ async def named_run(client: "ClusterClient", place: Place, name: str | None) -> 
 
 async def collect_here(client: "ClusterClient", request: ClusterRun, to: Path | None) -> Collection:
     """Collect a run's results, show how it goes, and print what was found."""
+    from grace.cluster.executor.records import mark_collected
+
+    async def note(files: int, sha256: str) -> None:
+        now = datetime.now(UTC)
+        await mark_collected(client, request.namespace, request.run_id, files, sha256, now)
+
     with shown_progress() as progress:
-        found = await collect(client, request, to or Path("results"), progress)
+        found = await collect(client, request, to or Path("results"), progress, note=note)
     print_collection(found, request)
     return found
 

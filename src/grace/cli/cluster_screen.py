@@ -1,295 +1,22 @@
 """
-How a run on a cluster stands, on the screen: phases, models, steps, servers, and why they wait.
+A run on a cluster, as it is driven: drawn in place on a terminal, and lines in a log.
 
-`run_view` draws one moment. On a terminal it is drawn again and again in place;
-in a log, what changes is a line.
+See `cluster_view` for what is drawn.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 
-from rich import box
-from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
+from grace.cli.cluster_view import SERVER_WORDS, counts, run_view, short, step_title
 from grace.cli.screen import duration, err, visible
 from grace.cluster.executor.decide import ServerStanding, StepState
-from grace.cluster.executor.status import (
-    PHASE_TITLES,
-    Progress,
-    RunStatus,
-    ServerStatus,
-    StepStatus,
-)
-from grace.cluster.steps import StepKind
+from grace.cluster.executor.status import Progress, RunStatus, ServerStatus, StepStatus
 
-_BAR = 20
 _SECONDS_BETWEEN_LINES = 30.0
-_LONGEST_REASON = 160
-
-_STEPS = {
-    StepKind.WEIGHTS: "fetch weights",
-    StepKind.SMOKE: "smoke test",
-    StepKind.RESPOND: "responses",
-    StepKind.EXTRACT: "extraction",
-    StepKind.SCORE: "probabilities",
-    StepKind.RECHECK: "measured again",
-    StepKind.FINISH: "tables",
-}
-_MARKS = {
-    StepState.WAITING: ("·", "dim"),
-    StepState.RUNNING: ("▶", "cyan"),
-    StepState.DONE: ("✓", "green"),
-    StepState.FAILED: ("✗", "red"),
-    StepState.BLOCKED: ("✗", "yellow"),
-}
-_SERVERS = {
-    ServerStanding.ABSENT: ("not up", "dim"),
-    ServerStanding.STARTING: ("starting", "yellow"),
-    ServerStanding.READY: ("ready", "green"),
-    ServerStanding.STOPPING: ("stopping", "yellow"),
-    ServerStanding.ELSEWHERE: ("in use by another run", "yellow"),
-}
-
-
-def run_view(status: RunStatus, now: datetime) -> RenderableType:
-    """
-    Draw how a run stands.
-
-    Args:
-        status: How it stands.
-
-        now: The moment to count from.
-    """
-    parts: list[RenderableType] = [_heading(status), _phases(status), _models(status, now)]
-    if (servers := _servers(status, now)) is not None:
-        parts.append(servers)
-    parts += [Text(line, "yellow") for line in _reasons(status)]
-    return Group(*parts)
-
-
-def step_title(step: StepStatus) -> str:
-    """Return a step's name for people: `gemma-2-2b: responses`."""
-    return f"{step.step.model}: {_title(step)}"
-
-
-def _title(step: StepStatus) -> str:
-    title = _STEPS[step.step.kind]
-    return f"{title} of {step.step.experiment}" if step.step.kind is StepKind.FINISH else title
-
-
-def _heading(status: RunStatus) -> Text:
-    heading = Text.assemble(
-        ("run ", "bold"), (status.run_id.upper(), "bold"), f" in {status.namespace}  "
-    )
-    match status.exit_code:
-        case None:
-            heading.append("at work" if _at_work(status) else "waiting", "cyan")
-        case 0:
-            heading.append("complete", "green")
-        case 3:
-            heading.append("finished, with answers missing", "yellow")
-        case _:
-            heading.append("finished, with failures", "red")
-    return heading
-
-
-def _at_work(status: RunStatus) -> bool:
-    return any(one.state is StepState.RUNNING for one in status.steps)
-
-
-def _phases(status: RunStatus) -> Text:
-    line = Text()
-    for number, title in PHASE_TITLES.items():
-        mark, style = _phase_mark(status, number)
-        line.append(f"{mark} {title}", style)
-        line.append("   ")
-    line.rstrip()
-    line.append("\n")
-    return line
-
-
-def _phase_mark(status: RunStatus, number: int) -> tuple[str, str]:
-    states = {one.state for one in status.steps if one.step.phase == number}
-    if number == 1:
-        # Whatever can be seen of a run has been set up.
-        return _MARKS[StepState.DONE]
-    if not states:
-        return "-", "dim"
-    for state in (StepState.RUNNING, StepState.FAILED):
-        if state in states:
-            return _MARKS[state]
-    if states == {StepState.DONE}:
-        here = number != 6 or status.collection is not None
-        return _MARKS[StepState.DONE if here else StepState.RUNNING]
-    if StepState.WAITING not in states:
-        return _MARKS[StepState.BLOCKED]
-    return _MARKS[StepState.RUNNING if StepState.DONE in states else StepState.WAITING]
-
-
-def _models(status: RunStatus, now: datetime) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("step", no_wrap=True)
-    table.add_column("", no_wrap=True, width=_BAR)
-    for name in ("done", "failed", "per s", "time left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for model in dict.fromkeys(one.step.model for one in status.steps):
-        steps = [one for one in status.steps if one.step.model == model]
-        for number, cells in enumerate(_model_rows(steps, now)):
-            table.add_row("" if number else model, *cells)
-    return table
-
-
-def _model_rows(steps: Sequence[StepStatus], now: datetime) -> Iterator[tuple[RenderableType, ...]]:
-    """Yield the rows of one model: what is done, waits or cannot run is one row, if all of it is."""
-    states = {one.state for one in steps}
-    if states == {StepState.DONE}:
-        yield _mark(StepState.DONE), Text("all steps", "dim"), *_total_cells(steps)
-        return
-    if states <= {StepState.WAITING, StepState.DONE} and not any(map(_asked, steps)):
-        left = sum(one.state is StepState.WAITING for one in steps)
-        yield _mark(StepState.WAITING), Text(f"{left} steps to come", "dim")
-        return
-    # As the specification goes, whatever the order in which they are done.
-    for one in sorted(steps, key=lambda one: one.step.phase):
-        if one.state is not StepState.BLOCKED:
-            yield _mark(one.state), *_step_cells(one, now)
-    if blocked := sum(one.state is StepState.BLOCKED for one in steps):
-        noun = "step" if blocked == 1 else "steps"
-        yield _mark(StepState.BLOCKED), Text(f"{blocked} {noun} cannot run", "yellow")
-
-
-def _asked(one: StepStatus) -> bool:
-    """Whether a step that is done has asked queries."""
-    fetched = one.step.kind is StepKind.WEIGHTS
-    return one.state is StepState.DONE and not fetched
-
-
-def _mark(state: StepState) -> Text:
-    return Text(*_MARKS[state])
-
-
-def _total_cells(steps: Sequence[StepStatus]) -> tuple[RenderableType, ...]:
-    """Return the counts of all tables of a model."""
-    found = [_counts(one) for one in steps if one.step.kind is StepKind.FINISH]
-    known = [one for one in found if one is not None]
-    if not known:
-        return ()
-    done, failed, planned = (sum(one[place] for one in known) for place in range(3))
-    return (
-        _bar(done, failed, planned),
-        f"{done:,}/{planned:,}",
-        Text(f"{failed:,}", "red") if failed else "0",
-    )
-
-
-def _step_cells(one: StepStatus, now: datetime) -> tuple[RenderableType, ...]:
-    cells = (Text(_title(one), "" if one.state is StepState.RUNNING else "dim"),)
-    counted = _counts(one)
-    if counted is None:
-        return (*cells, Text(_words(one, now), "dim", overflow="ellipsis"))
-    done, failed, planned, rate = counted
-    left = (planned - done) / rate if rate and one.state is StepState.RUNNING else None
-    return (
-        *cells,
-        _bar(done, failed, planned),
-        f"{done:,}/{planned:,}",
-        Text(f"{failed:,}", "red") if failed else "0",
-        f"{rate:.1f}" if rate and one.state is StepState.RUNNING else "",
-        "" if left is None else duration(left),
-    )
-
-
-def _counts(one: StepStatus) -> tuple[int, int, int, float] | None:
-    """Return what is done, failed and planned, and how fast it goes."""
-    if one.outcome is not None and one.outcome.cells:
-        cells = one.outcome.cells.values()
-        planned = sum(counts.planned for counts in cells)
-        failed = sum(counts.failed for counts in cells)
-        return sum(counts.answered for counts in cells) + failed, failed, planned, 0.0
-    if one.progress is not None and one.state is StepState.RUNNING:
-        return one.progress.done, one.progress.failed, one.progress.planned, one.progress.per_second
-    return None
-
-
-def _words(one: StepStatus, now: datetime) -> str:
-    match one.state:
-        case StepState.RUNNING:
-            return f"for {_since(one.since, now)}" if one.since else ""
-        case StepState.FAILED:
-            return "failed"
-        case StepState.BLOCKED:
-            return "cannot run"
-        case _:
-            return ""
-
-
-def _bar(done: int, failed: int, planned: int) -> Text:
-    if not planned:
-        return Text("")
-    red = -(-failed * _BAR // planned) if failed else 0
-    green = min((done - failed) * _BAR // planned, _BAR - red)
-    return Text.assemble(
-        ("━" * green, "green"), ("x" * red, "red"), ("─" * (_BAR - green - red), "dim")
-    )
-
-
-def _servers(status: RunStatus, now: datetime) -> Table | None:
-    if not status.servers:
-        return None
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("model server", "", "GPUs", "node", "for"):
-        table.add_column(name, no_wrap=True, justify="right" if name == "GPUs" else "left")
-    for one in status.servers:
-        if one.standing is ServerStanding.ABSENT and not one.failure and len(status.servers) > 4:
-            continue
-        words, style = _SERVERS[one.standing]
-        if one.failure:
-            words, style = "given up", "red"
-        table.add_row(
-            one.key,
-            Text(words, style),
-            f"{one.gpus}" if one.gpus else "",
-            ", ".join(one.nodes),
-            _since(one.since, now),
-        )
-    held = status.gpus_held
-    table.caption = f"{held} {'GPU is' if held == 1 else 'GPUs are'} held now"
-    table.caption_justify = "left"
-    return table
-
-
-def _reasons(status: RunStatus) -> Iterator[str]:
-    """Yield what is waited for and what failed, in words, each once."""
-    said: dict[str, list[str]] = {}
-    for one in status.steps:
-        if one.reason and one.state is not StepState.DONE:
-            said.setdefault(one.reason, []).append(step_title(one))
-    for server in status.servers:
-        if reason := server.failure or server.reason:
-            said.setdefault(reason, []).append(f"server of {server.key}")
-    for reason, whose in said.items():
-        more = f" and {len(whose) - 1} more" if len(whose) > 1 else ""
-        yield f"{whose[0]}{more}: {_short(reason)}"
-
-
-def _short(reason: str) -> str:
-    line = " ".join(visible(reason).split())
-    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
-
-
-def _since(stamp: str, now: datetime) -> str:
-    try:
-        moment = datetime.fromisoformat(stamp)
-    except ValueError:
-        return ""
-    return duration(max(0.0, (now - moment).total_seconds()))
 
 
 class ClusterScreen:
@@ -339,21 +66,23 @@ class ClusterScreen:
 
     def step_changed(self, step: StepStatus) -> None:
         """Say so, in a log."""
-        if err.is_terminal or (step.state is StepState.WAITING and not step.reason):
+        if err.is_terminal or step.state is StepState.WAITING:
             return
-        reason = f": {_short(step.reason)}" if step.reason else ""
-        counted = _counts(step) if step.state is StepState.DONE else None
-        counts = "" if counted is None else f", {counted[0]:,} of {counted[2]:,}"
-        failed = f", {counted[1]:,} failed" if counted is not None and counted[1] else ""
-        err.print(f"{step_title(step)}: {step.state}{counts}{failed}{reason}", markup=False)
+        reason = f": {short(step.reason)}" if step.reason else ""
+        counted = counts(step) if step.state is StepState.DONE else None
+        done = "" if counted is None else f", {counted.done:,} of {counted.planned:,}"
+        failed = f", {counted.failed:,} failed" if counted is not None and counted.failed else ""
+        err.print(f"{step_title(step)}: {step.state}{done}{failed}{reason}", markup=False)
 
     def server_changed(self, server: ServerStatus) -> None:
         """Say so, in a log."""
         if err.is_terminal or (server.standing is ServerStanding.ABSENT and not server.failure):
             return
-        words = f"given up: {server.failure}" if server.failure else _SERVERS[server.standing][0]
+        words = (
+            f"given up: {server.failure}" if server.failure else SERVER_WORDS[server.standing][0]
+        )
         reason = f": {server.reason}" if server.reason and not server.failure else ""
-        err.print(_short(f"server of {server.key}: {words}{reason}"), markup=False)
+        err.print(short(f"server of {server.key}: {words}{reason}"), markup=False)
 
     def looked(self, status: RunStatus) -> None:
         """Draw it anew, or print now and then how far steps are."""

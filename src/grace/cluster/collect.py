@@ -7,13 +7,13 @@ everything was collected, and how, is noted on the cluster, where `down` sees it
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grace.catalogue.progress import ProgressHook, SilentProgress
 from grace.cluster.arriving import CollectedFolder, arrive
-from grace.cluster.collector import Cluster, Manifest, Note, collector, collector_job, noting
+from grace.cluster.collector import Cluster, Manifest, collector, collector_job
 from grace.cluster.request import RESULTS, ClusterRun
 from grace.cluster.transfer import Patience, PodExec, RemoteFile, Transfer
 from grace.engine.disk import make_folder
@@ -22,6 +22,8 @@ from grace.pipeline.reopen import input_copies, reopen
 from grace.runs.csvfile import write_bytes
 from grace.runs.folder import RunFolder
 from grace.runs.validate import validate_manifest, validate_tables
+
+Note = Callable[[int, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ async def collect(
     progress: ProgressHook | None = None,
     patience: Patience | None = None,
     *,
+    note: Note,
     job: Manifest | None = None,
-    note: Note | None = None,
 ) -> Collection:
     """
     Bring a run's results here and verify them; what is here already is not sent again.
@@ -68,11 +70,11 @@ async def collect(
 
         patience: How often what broke is tried again.
 
+        note: Notes on the cluster that all is here, given the number of files
+            and the hash of their list.
+
         job: Makes the pod that hands files over; None takes that of
             `grace.cluster.manifests`.
-
-        note: Notes on the cluster that all is here, given the number of files
-            and the hash of their list; None takes the executor's own record.
 
     Returns:
         What was collected; folders that were left alone are in it.
@@ -99,7 +101,7 @@ async def collect(
         for one in found.folders
         for file in one.files
     ]
-    await (note or noting(client, run))(len(listed), listing_sha256(listed))
+    await note(len(listed), listing_sha256(listed))
     return replace(found, noted=True)
 
 

@@ -6,10 +6,9 @@ pod that was evicted comes back as another: each command goes to the one that is
 there.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -20,10 +19,10 @@ from grace.cluster.transfer import Patience, RunningCommand
 from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing
 
 Manifest = Mapping[str, JsonValue]
-Note = Callable[[int, str], Awaitable[None]]
 
-_STARTS = 150
-_LOOK_SECONDS = 2.0
+_LOOKS = 300
+_FIRST_SECONDS = 0.1
+_LOOK_SECONDS = 1.0
 
 
 class Cluster(Protocol):
@@ -145,19 +144,9 @@ def collector_job(run: ClusterRun) -> Manifest:
     return job
 
 
-def noting(client: Cluster, run: ClusterRun) -> Note:
-    """Return what notes on the cluster that a run's results were collected."""
-    from grace.cluster.executor.records import mark_collected
-
-    async def note(files: int, sha256: str) -> None:
-        await mark_collected(client, run.namespace, run.run_id, files, sha256, datetime.now(UTC))
-
-    return note
-
-
 async def _start(pod: JobPod, job: Manifest, progress: ProgressHook, patience: Patience) -> None:
     client, said = pod.client, ""
-    for _ in range(_STARTS):
+    for look in range(_LOOKS):
         found = await client.get("Job", pod.job, pod.namespace)
         if found is None:
             await client.apply(job)
@@ -170,10 +159,10 @@ async def _start(pod: JobPod, job: Manifest, progress: ProgressHook, patience: P
         if why and why != said:
             progress.noted(f"the pod that hands files over waits: {why}")
             said = why
-        await patience.wait(_LOOK_SECONDS)
+        await patience.wait(min(_FIRST_SECONDS * 2.0**look, _LOOK_SECONDS))
     raise ClusterError(
         f"Job {pod.job} in {pod.namespace}: its pod did not become ready in "
-        f"{_STARTS * _LOOK_SECONDS / 60:g} minutes{f': {said}' if said else ''}; look at "
+        f"{_LOOKS * _LOOK_SECONDS / 60:g} minutes{f': {said}' if said else ''}; look at "
         f"`kubectl -n {pod.namespace} describe job {pod.job}`, then give the command again"
     )
 
