@@ -11,13 +11,12 @@ from rich.console import Console
 # The state that is drawn comes from the executor.
 pytest.importorskip("grace.cluster.executor.status")
 
+from grace.cli.cluster_screen import ClusterScreen
+from grace.cli.cluster_view import run_view
 from grace.cluster.executor.decide import ServerStanding, StepState
 from grace.cluster.executor.outcome import Counts, Outcome
 from grace.cluster.executor.records import Collection
 from grace.cluster.executor.status import Progress, RunStatus, ServerStatus, StepStatus
-
-from grace.cli.cluster_screen import ClusterScreen
-from grace.cli.cluster_view import run_view
 from grace.cluster.steps import Served, Step, StepKind, plan_steps
 
 NOW = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)

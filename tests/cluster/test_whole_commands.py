@@ -21,11 +21,11 @@ pytest.importorskip("grace.cluster.policies")
 
 from fake_api import FakeApi
 from fake_controllers import Controllers, JobScript, ServerScript
-from grace.cluster.executor.pacing import Pacing
 
 from files_in_pod import handed_over
 from grace.cli import cluster_driving
 from grace.cli.main import invoke
+from grace.cluster.executor.pacing import Pacing
 from grace.runs.folder import RunFolder
 from inputs import input_flags
 

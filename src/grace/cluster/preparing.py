@@ -252,6 +252,8 @@ def _settings_of_pods(
             "concurrency": settings.concurrency or profile.jobs.concurrency,
             "drain_seconds": profile.jobs.drain_seconds,
             "extractor": extractor,
+            # The endpoints are the cluster's own servers, started with the catalogue's weights.
+            "as_catalogued": settings.endpoint is None,
             # How a server on the user's own machine would be started or opened.
             "threads": unset.threads,
             "server": settings.server if settings.endpoint is not None else unset.server,

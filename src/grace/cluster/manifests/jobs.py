@@ -156,13 +156,11 @@ def _stage_command(run: ClusterRun, step: Step) -> Iterator[str]:
         yield from ("--experiment", experiment)
     yield from ("--model", step.model)
     if step.server is not None:
-        address = endpoint_of(step.server)
-        if step.kind is StepKind.EXTRACT:
-            yield from ("--extractor-endpoint", address)
-        else:
-            dialect = run.catalogue.get(step.server).server
-            yield from ("--endpoint", address, "--server", dialect)
-        yield from ("--wait-minutes", str(run.profile.model_servers.startup_minutes))
+        flag = "--extractor-endpoint" if step.kind is StepKind.EXTRACT else "--endpoint"
+        yield from (flag, endpoint_of(step.server))
+        yield from ("--server", run.catalogue.get(step.server).server)
+    # For the server, and for a pod of the same step that lingers on a lost node.
+    yield from ("--wait-minutes", str(run.profile.model_servers.startup_minutes))
     if step.shards > 1:
         # Kubernetes puts the pod's own index in.
         yield from ("--shard", f"$(JOB_COMPLETION_INDEX)/{step.shards}")
