@@ -108,10 +108,10 @@ def judge_job(
     failed = _condition(job, "Failed")
     if failed is not None:
         return SeenStep(JobStanding.FAILED, job_failure(failed, pods))
-    troubles = [found for pod in pods if (found := pod_trouble(pod, gpu_resource)) is not None]
-    if troubles:
-        return SeenStep(JobStanding.ACTIVE, troubles[0].words)
-    if any(disrupted(pod) for pod in pods) and not any(map(is_ready, pods)):
+    trouble = _trouble(pods, gpu_resource)
+    if trouble is not None:
+        return SeenStep(JobStanding.ACTIVE, trouble.words)
+    if any(map(disrupted, pods)) and not any(map(is_ready, pods)):
         return SeenStep(JobStanding.ACTIVE, "the cluster took its pod away; another one follows")
     return SeenStep(JobStanding.ACTIVE, "" if pods else making_trouble)
 
@@ -182,7 +182,7 @@ def judge_server(
         )
     if any(map(is_ready, pods)):
         return SeenServer(ServerStanding.READY, failure=failure)
-    trouble = _trouble(pods, rules)
+    trouble = _trouble(pods, rules.gpu_resource)
     reason = trouble.words if trouble is not None else making_trouble or _coming(pods)
     return SeenServer(ServerStanding.STARTING, reason, failure)
 
@@ -204,7 +204,7 @@ def _given_up(
         return ""
     if _condition(controller, "Complete") is not None and _ended_at_once(controller):
         return "it ended by itself as soon as it had started; see `grace cluster logs`"
-    trouble = _trouble(pods, rules)
+    trouble = _trouble(pods, rules.gpu_resource)
     if trouble is not None and trouble.lasting:
         return trouble.words
     started = [when for pod in pods if (when := time_of(text(pod, "status", "startTime")))]
@@ -224,8 +224,10 @@ def _ended_at_once(job: Manifest) -> bool:
     return began is not None and ended is not None and ended - began < _SHORTEST_LIFE
 
 
-def _trouble(pods: Sequence[Manifest], rules: ServerRules) -> Trouble | None:
-    found = [trouble for pod in pods if (trouble := pod_trouble(pod, rules.gpu_resource))]
+def _trouble(pods: Sequence[Manifest], gpu_resource: str) -> Trouble | None:
+    # One that ended says nothing about its successor.
+    going = [pod for pod in pods if text(pod, "status", "phase") in {"Pending", "Running"}]
+    found = [trouble for pod in going or pods if (trouble := pod_trouble(pod, gpu_resource))]
     found.sort(key=lambda trouble: not trouble.lasting)
     return found[0] if found else None
 
