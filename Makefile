@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
 FUZZ ?= 20000
 
-.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm bench bench-client bench-scoring lock docs clean
+.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm test-cluster bench bench-client bench-scoring lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ test-exact: .venv-exact/.ready ## Scores against transformers in fp32 on the sam
 
 test-vllm: .venv-vllm/.ready ## A real vLLM server: scores, texts, extraction, whole runs
 	.venv-vllm/bin/python -m pytest -m vllm tests/real_vllm $(VLLM_FLAGS)
+
+test-cluster: .venv/.dev ## The cluster that KUBECONFIG names, in a namespace of its own
+	$(BIN)/python -m pytest -m cluster tests/cluster $(CLUSTER_FLAGS)
 
 bench: bench-client bench-scoring ## What scoring costs, beside other tools (BENCH_FLAGS=--small)
 
