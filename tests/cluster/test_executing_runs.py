@@ -196,5 +196,5 @@ async def test_another_run_of_the_same_timestamp_is_refused(api: FakeApi) -> Non
     run = small_run(experiments=("exp2",))
     finish_well(api, run)
     await drive(api, run)
-    with pytest.raises(IdentityMismatch, match="settings: "):
+    with pytest.raises(IdentityMismatch, match=r"settings\.experiment: "):
         await drive(api, small_run(experiments=("exp1",)))
