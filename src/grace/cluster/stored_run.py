@@ -113,6 +113,7 @@ async def load_run(
     namespace: str,
     run_id: str,
     files: Mapping[str, bytes] | None = None,
+    profile: Profile | None = None,
 ) -> ClusterRun:
     """
     Return a run that the cluster keeps.
@@ -125,6 +126,9 @@ async def load_run(
         run_id: Its timestamp, in upper or lower case.
 
         files: Contents by name, for inputs that are too large for ConfigMaps.
+
+        profile: Instead of the stored one: more memory for what ran out of it,
+            other bounds, other GPUs.
 
     Raises:
         ClusterError: There is no such run, or it cannot be read whole.
@@ -142,7 +146,7 @@ async def load_run(
         )
     try:
         return ClusterRun(
-            profile=Profile.model_validate_json(json.dumps(document["profile"])),
+            profile=profile or Profile.model_validate_json(json.dumps(document["profile"])),
             namespace=text(document, "namespace"),
             timestamp=text(document, "timestamp"),
             settings=RunSettings.model_validate(document["settings"]),
@@ -180,13 +184,13 @@ def _identity(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
     Return what makes a run this run, by names that say where a difference is.
 
     Another version of Grace may go on with it: settings that only one of them has
-    are left out by whoever compares, and where inputs are kept does not matter.
+    are left out by whoever compares. Where inputs are kept does not matter, nor
+    does the profile: with how much memory it runs changes no number.
     """
+    settings = at(document, "settings")
     found: dict[str, JsonValue] = {}
-    for part in ("settings", "profile"):
-        fields = at(document, part)
-        if isinstance(fields, dict):
-            found |= {f"{part}.{name}": value for name, value in fields.items()}
+    if isinstance(settings, dict):
+        found |= {f"settings.{name}": value for name, value in settings.items()}
     found |= {
         f"files.{text(file, 'name')}": at(file, "sha256") for file in parts(document, "files")
     }
