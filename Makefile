@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
 FUZZ ?= 20000
 
-.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm images sbom test-images bench bench-client bench-scoring lock docs clean
+.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm test-cluster images sbom test-images bench bench-client bench-scoring lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ sbom: ## What is in the images, as CycloneDX, under dist/sbom
 test-images: .venv/.dev ## Build the images, run them confined, build one again and compare
 	scripts/need-podman.sh || true
 	$(BIN)/python -m pytest -m "images or not images" -rs tests/deploy $(IMAGES_FLAGS)
+
+test-cluster: .venv/.dev ## The cluster that KUBECONFIG names, in a namespace of its own
+	$(BIN)/python -m pytest -m cluster tests/cluster $(CLUSTER_FLAGS)
 
 bench: bench-client bench-scoring ## What scoring costs, beside other tools (BENCH_FLAGS=--small)
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from fake_api import FakeApi
 
 from grace.cluster.client import ClusterClient
 from grace.cluster.client.connection import read_access
-from grace.errors import ClusterDenied, UsageError
+from grace.errors import ClusterDenied, ClusterError, UsageError
 
 
 def kubeconfig(folder: Path, **user: Any) -> Path:
@@ -169,3 +170,25 @@ async def test_a_proxy_of_the_kubeconfig_comes_before_the_environment(
     document["clusters"][0]["cluster"]["proxy-url"] = "http://inner:1"
     path.write_text(json.dumps(document))
     assert (await read_access(None, path)).proxy == "http://inner:1"
+
+
+async def test_in_a_pod_its_service_account_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kubernetes.aio.config import incluster_config
+
+    (tmp_path / "token").write_text("abc")
+    (tmp_path / "namespace").write_text("lab\n")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", certifi.where())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    access = await read_access()
+    assert access.server == "https://10.0.0.1:443"
+    assert access.namespace == "lab"
+    assert access.headers == {"Authorization": "bearer abc"}
+    (tmp_path / "token").write_text("")
+    with pytest.raises(ClusterError, match="no service account"):
+        await read_access()

@@ -99,6 +99,28 @@ async def test_what_cannot_be_changed_says_how_to_go_on(client: ClusterClient) -
         await client.apply({**config_map(x="2"), "immutable": True})
 
 
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("PersistentVolumeClaim", "set storage in the profile to what `kubectl get -n lab"),
+        ("Namespace", "namespace: {create: false}"),
+    ],
+)
+async def test_no_remedy_loses_data(
+    api: FakeApi, client: ClusterClient, kind: str, remedy: str
+) -> None:
+    cause = {"reason": "FieldManagerConflict", "message": 'conflict with "admin"', "field": ".x"}
+    conflict = {"message": "conflict", "details": {"causes": [cause]}}
+    invalid = {"message": "spec is immutable after creation"}
+    item = {**config_map(), "kind": kind}
+    for status, body in ((409, conflict), (422, invalid)):
+        api.fail("PATCH", "/a?", status=status, body=body)
+        with pytest.raises(ClusterError) as raised:
+            await client.apply(item)
+        assert remedy in str(raised.value)
+        assert "kubectl delete" not in str(raised.value)
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 async def test_an_api_that_is_away_is_asked_again(
     api: FakeApi, client: ClusterClient, status: int

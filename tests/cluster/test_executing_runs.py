@@ -133,18 +133,37 @@ async def test_progress_is_read_from_the_logs_of_pods(api: FakeApi) -> None:
     assert (seen[0].planned, seen[0].done, seen[0].failed) == (8, 3, 1)
 
 
-async def test_servers_can_be_stopped_while_the_run_waits(api: FakeApi) -> None:
+async def test_servers_are_stopped_after_the_jobs_that_ask_them_and_the_run_goes_on(
+    api: FakeApi,
+) -> None:
     run = small_run(experiments=("exp2",))
+    finish_well(api, run)
     api.controllers.jobs["score.exp2.smollm2-135m"] = JobScript(looks=10_000)
     driving = asyncio.create_task(drive(api, run))
-    await api.until(lambda: bool(api.names("statefulsets")))
+    await api.until(lambda: len(api.names("jobs")) == 2)
     driving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await driving
     async with client_of(api) as client:
-        assert await stop_servers(client, desired_of(run)) == ("smollm2-135m",)
         other = small_run(timestamp="20250101T000000Z")
         assert await stop_servers(client, desired_of(other)) == ()
+        moving = asyncio.create_task(keep_moving(api))
+        before = len(api.requests)
+        assert await stop_servers(client, desired_of(run), QUICK) == ("smollm2-135m",)
+        moving.cancel()
+    deleted = [path for method, path in api.requests[before:] if method == "DELETE"]
+    assert "/jobs/" in deleted[0]
+    assert "/statefulsets/" in deleted[-1]
+    assert len(api.names("jobs")) == 1
+    api.controllers.jobs["score.exp2.smollm2-135m"] = JobScript()
+    assert (await drive(api, run)).exit_code == 0
+
+
+async def keep_moving(api: FakeApi) -> None:
+    while True:
+        seen = len(api.requests)
+        await api.until(lambda seen=seen: len(api.requests) > seen)  # type: ignore[misc]  # bound now
+        await api.controllers.advance()
 
 
 async def test_inputs_are_sent_after_the_set_up_and_before_the_first_step(api: FakeApi) -> None:
@@ -177,5 +196,5 @@ async def test_another_run_of_the_same_timestamp_is_refused(api: FakeApi) -> Non
     run = small_run(experiments=("exp2",))
     finish_well(api, run)
     await drive(api, run)
-    with pytest.raises(IdentityMismatch, match="settings: "):
+    with pytest.raises(IdentityMismatch, match=r"settings\.experiment: "):
         await drive(api, small_run(experiments=("exp1",)))

@@ -141,6 +141,12 @@ def test_a_job_goes_from_absent_to_done() -> None:
     assert judge_job(done, [], _GPU).standing is JobStanding.DONE
 
 
+def test_what_ended_says_nothing_about_its_successor() -> None:
+    evicted = pod("Failed", reason="Evicted", message="disk pressure")
+    assert "disk pressure" in judge_job(job(), [evicted], _GPU).reason
+    assert judge_job(job(), [evicted, pod("Running")], _GPU).reason == ""
+
+
 def controller(hours: float = 1, run: str = "r", **more: Any) -> dict[str, Any]:
     made = (_NOW - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
     metadata = {"uid": "u", "creationTimestamp": made, "labels": {"grace/run": run}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_api import FakeApi
-from small_manifests import NAMESPACE, SmallManifests, small_run
+from small_manifests import NAMESPACE, SmallManifests, small_profile, small_run
 
 from grace.catalogue.spec import load_catalogue
 from grace.cluster.client import ClusterClient, Patience
@@ -89,8 +89,35 @@ async def test_storing_twice_is_fine_and_another_run_is_refused(client: ClusterC
     run = small_run()
     await keep(client, run)
     await keep(client, run)
-    with pytest.raises(IdentityMismatch, match=r"settings: .* here, .* on the cluster"):
+    with pytest.raises(IdentityMismatch, match=r"settings\.model: .* here, .* on the cluster"):
         await keep(client, small_run(models=("gemma-2-2b",)))
+
+
+async def test_another_version_of_grace_may_go_on_with_a_run(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    run = small_run()
+    await keep(client, run)
+    stored = api.objects["configmaps", NAMESPACE, f"run-{run.run_id}"]
+    document = json.loads(stored["data"]["run.json"])
+    del document["settings"]["audit"]
+    document["files"][0]["config_map"] = "elsewhere"
+    stored["data"]["run.json"] = json.dumps({**document, "grace": "0.0.1"})
+    await keep(client, run)
+    document["files"][0]["sha256"] = "0" * 64
+    stored["data"]["run.json"] = json.dumps(document)
+    with pytest.raises(IdentityMismatch, match=r"files\.study1\.csv"):
+        await keep(client, run)
+
+
+async def test_a_run_may_go_on_with_another_profile(client: ClusterClient) -> None:
+    run = small_run()
+    await keep(client, run)
+    other = small_profile(at_once=3)
+    again = await load_run(client, NAMESPACE, run.run_id, profile=other)
+    assert again.profile == other
+    await keep(client, again)
+    assert (await load_run(client, NAMESPACE, run.run_id)).profile == run.profile
 
 
 async def test_runs_are_listed_and_one_that_is_not_there_is_named(client: ClusterClient) -> None:

@@ -31,7 +31,7 @@ def quota_findings(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFin
 
 def _matters(profile: Profile, name: str) -> bool:
     bare = name.removeprefix("requests.").removeprefix("limits.")
-    gpus = {profile.gpus.resource, *map(profile.gpus.resource_of, profile.gpus.products)}
+    gpus = profile.gpus.resources
     ours = {"cpu", "memory", "ephemeral-storage", "storage", "pods", "persistentvolumeclaims"}
     return bare in ours | gpus or bare in {"count/jobs.batch", "count/pods"}
 

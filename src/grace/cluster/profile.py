@@ -92,6 +92,11 @@ class GpuSettings(Strict):
         known = self.products.get(product)
         return self.resource if known is None or known.resource is None else known.resource
 
+    @property
+    def resources(self) -> frozenset[str]:
+        """All resources that GPUs of the site are asked for as."""
+        return frozenset({self.resource, *map(self.resource_of, self.products)})
+
 
 class TolerationSettings(Strict):
     """A taint that pods tolerate."""

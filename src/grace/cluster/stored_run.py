@@ -94,18 +94,17 @@ async def store_run(client: ClusterClient, run: ClusterRun, setup: Sequence[Mani
     if found is None:
         await client.apply(wanted)
         return
-    here, there = _document(wanted), _document(found)
+    here, there = _identity(_document(wanted)), _identity(_document(found))
     differences = [
-        f"{name}: {_cut(here.get(name))} here, {_cut(there.get(name))} on the cluster"
-        for name in here.keys() | there.keys()
-        # Another version of Grace may go on with a run.
-        if name != "grace" and here.get(name) != there.get(name)
+        f"{name}: {_cut(here[name])} here, {_cut(there[name])} on the cluster"
+        for name in sorted(here.keys() & there.keys())
+        if here[name] != there[name]
     ]
     if differences:
         raise IdentityMismatch(
             f"{run.namespace} holds another run {run.timestamp}; go on with that one by leaving the "
             "other options out, or begin a new run with another timestamp",
-            sorted(differences),
+            differences,
         )
 
 
@@ -114,6 +113,7 @@ async def load_run(
     namespace: str,
     run_id: str,
     files: Mapping[str, bytes] | None = None,
+    profile: Profile | None = None,
 ) -> ClusterRun:
     """
     Return a run that the cluster keeps.
@@ -126,6 +126,9 @@ async def load_run(
         run_id: Its timestamp, in upper or lower case.
 
         files: Contents by name, for inputs that are too large for ConfigMaps.
+
+        profile: Instead of the stored one: more memory for what ran out of it,
+            other bounds, other GPUs.
 
     Raises:
         ClusterError: There is no such run, or it cannot be read whole.
@@ -143,7 +146,7 @@ async def load_run(
         )
     try:
         return ClusterRun(
-            profile=Profile.model_validate_json(json.dumps(document["profile"])),
+            profile=profile or Profile.model_validate_json(json.dumps(document["profile"])),
             namespace=text(document, "namespace"),
             timestamp=text(document, "timestamp"),
             settings=RunSettings.model_validate(document["settings"]),
@@ -174,6 +177,29 @@ async def list_runs(client: ClusterClient, namespace: str) -> tuple[str, ...]:
     labels = {"app.kubernetes.io/managed-by": "grace", "app.kubernetes.io/component": _COMPONENT}
     found = await client.list("ConfigMap", namespace, labels=labels)
     return tuple(sorted(labels_of(item).get("grace/run", "") for item in found))
+
+
+def _identity(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """
+    Return what makes a run this run, by names that say where a difference is.
+
+    Another version of Grace may go on with it: settings that only one of them has
+    are left out by whoever compares. Where inputs are kept does not matter, nor
+    does the profile: with how much memory it runs changes no number.
+    """
+    settings = at(document, "settings")
+    found: dict[str, JsonValue] = {}
+    if isinstance(settings, dict):
+        found |= {f"settings.{name}": value for name, value in settings.items()}
+    found |= {
+        f"files.{text(file, 'name')}": at(file, "sha256") for file in parts(document, "files")
+    }
+    found["files"] = ", ".join(sorted(text(file, "name") for file in parts(document, "files")))
+    for model in parts(document, "models"):
+        found[f"models.{text(model, 'key')}.revision"] = at(model, "revision")
+    for name in ("namespace", "timestamp", "spot", "extractor"):
+        found[name] = at(document, name)
+    return found
 
 
 def _entry(file: InputFile, place: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -274,7 +274,9 @@ async def _endpoint_client(
         case "llamacpp":
             return transport, LlamaCppClient(transport, template_date=date)
         case "vllm":
-            return transport, VllmClient(transport, spec.served_name, template_date=date)
+            # A server of ours has adapters beside their base, each by its own name.
+            name = spec.name_on_server if settings.as_catalogued else spec.served_name
+            return transport, VllmClient(transport, name, template_date=date)
         case "tgi":
             return transport, TgiClient(transport, spec.served_name, template_date=date)
         case "openai":

@@ -156,8 +156,7 @@ def _conflict(refusal: Refusal, doing: str, target: ObjectId | None) -> FieldCon
     who = f"{target}" if target is not None else "the object"
     return FieldConflict(
         f"cannot {doing}: {fields} of {who} belong to field manager {managers}, not to grace\n"
-        f"somebody else keeps this object: give the run another namespace, or remove the object "
-        f"with `{_kubectl('delete', target)}` if it is yours, and start again"
+        f"somebody else keeps this object: {_remedy(target)}"
     )
 
 
@@ -166,19 +165,38 @@ def _invalid(refusal: Refusal, doing: str, target: ObjectId | None) -> ClusterEr
         refusal.message
     ]
     said = shown("; ".join(faults))
-    if "immutable" in refusal.message or "updates to statefulset spec" in refusal.message:
+    # A claim that exists is refused for its size as well, in words of its own.
+    exists = target is not None and target.kind == "PersistentVolumeClaim"
+    if "immutable" in refusal.message or "updates to statefulset spec" in refusal.message or exists:
         return ClusterError(
-            f"cannot {doing}: {said}\nit was made otherwise before, and this cannot be changed in "
-            f"place: remove it with `{_kubectl('delete', target)}`, and start again"
+            f"cannot {doing}: {said}\nwhat is there was made otherwise, and cannot be changed in "
+            f"place: {_remedy(target)}"
         )
     return ClusterError(f"cannot {doing}: the API finds it invalid: {said}")
 
 
-def _kubectl(verb: str, target: ObjectId | None) -> str:
+def _remedy(target: ObjectId | None) -> str:
+    """Return what to do about an object that is in the way; never what loses data."""
     if target is None:
-        return f"kubectl {verb} …"
+        return "give the run another namespace"
     place = f" -n {target.namespace}" if target.namespace is not None else ""
-    return f"kubectl {verb}{place} {target.kind.lower()} {target.name}"
+    named = f"{place} {target.kind.lower()} {target.name}"
+    match target.kind:
+        case "Namespace":
+            return (
+                "if the namespace is given to you, say so in a profile of your own, with "
+                "`namespace: {create: false}`; or choose another one"
+            )
+        case "PersistentVolumeClaim":
+            return (
+                f"set storage in the profile to what `kubectl get{named}` shows (deleting the "
+                "claim would lose what is on it)"
+            )
+        case _:
+            return (
+                f"remove it with `kubectl delete{named}` if it is yours, and start again; or give "
+                "the run another namespace"
+            )
 
 
 def _seconds(header: str) -> float | None:

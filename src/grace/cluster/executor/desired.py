@@ -7,7 +7,7 @@ GPUs) is read from the object itself, so that nothing is said twice.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, cast
@@ -155,7 +155,7 @@ class Desired:
     def _server(self, server: ServerModels) -> WantedServer:
         objects = self.builders.server_objects(self.run, server)
         controller = _controller(objects, f"the server of {server.base.key}")
-        gpus = _gpus_of(controller, self.run.profile.gpus.resource) * _pods_of(controller, objects)
+        gpus = _gpus_of(controller, self.run.profile.gpus.resources) * _pods_of(controller, objects)
         return WantedServer(server.base.key, objects, id_of(controller), gpus)
 
     def _step(self, step: Step) -> WantedStep:
@@ -176,9 +176,13 @@ def _controller(objects: tuple[Manifest, ...], whose: str) -> Manifest:
     return found[0]
 
 
-def _gpus_of(controller: Manifest, resource: str) -> int:
+def _gpus_of(controller: Manifest, resources: Collection[str]) -> int:
     pod = at(controller, "spec", "template", "spec")
-    limits = (at(part, "resources", "limits", resource) for part in parts(pod, "containers"))
+    limits = (
+        at(part, "resources", "limits", resource)
+        for part in parts(pod, "containers")
+        for resource in resources
+    )
     return sum(int(str(limit)) for limit in limits if limit is not None)
 
 

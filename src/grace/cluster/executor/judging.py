@@ -5,7 +5,7 @@ Whether a server may still become ready, whether it was long enough in coming,
 and why a Job failed, in words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -37,20 +37,20 @@ class ServerRules:
 
         deadline: From its making to its end, whatever waits for it.
 
-        gpu_resource: The resource that GPUs are asked for as.
+        gpu_resources: The resources that GPUs are asked for as.
     """
 
     startup: timedelta
     deadline: timedelta
-    gpu_resource: str
+    gpu_resources: Collection[str]
 
     @classmethod
-    def of(cls, settings: ModelServerSettings, gpu_resource: str) -> "ServerRules":
+    def of(cls, settings: ModelServerSettings, gpu_resources: Collection[str]) -> "ServerRules":
         """Return the rules of a profile."""
         return cls(
             timedelta(minutes=settings.startup_minutes),
             timedelta(hours=settings.deadline_hours),
-            gpu_resource,
+            gpu_resources,
         )
 
 
@@ -85,7 +85,10 @@ def is_ready(pod: Manifest) -> bool:
 
 
 def judge_job(
-    job: Manifest | None, pods: Sequence[Manifest], gpu_resource: str, making_trouble: str = ""
+    job: Manifest | None,
+    pods: Sequence[Manifest],
+    gpu_resources: Collection[str],
+    making_trouble: str = "",
 ) -> SeenStep:
     """
     Return what a step's Job and its pods come to.
@@ -95,7 +98,7 @@ def judge_job(
 
         pods: Those that it made.
 
-        gpu_resource: The resource that GPUs are asked for as.
+        gpu_resources: The resources that GPUs are asked for as.
 
         making_trouble: Why it made no pods, if that is known.
     """
@@ -108,10 +111,10 @@ def judge_job(
     failed = _condition(job, "Failed")
     if failed is not None:
         return SeenStep(JobStanding.FAILED, job_failure(failed, pods))
-    troubles = [found for pod in pods if (found := pod_trouble(pod, gpu_resource)) is not None]
-    if troubles:
-        return SeenStep(JobStanding.ACTIVE, troubles[0].words)
-    if any(disrupted(pod) for pod in pods) and not any(map(is_ready, pods)):
+    trouble = _trouble(pods, gpu_resources)
+    if trouble is not None:
+        return SeenStep(JobStanding.ACTIVE, trouble.words)
+    if any(map(disrupted, pods)) and not any(map(is_ready, pods)):
         return SeenStep(JobStanding.ACTIVE, "the cluster took its pod away; another one follows")
     return SeenStep(JobStanding.ACTIVE, "" if pods else making_trouble)
 
@@ -182,7 +185,7 @@ def judge_server(
         )
     if any(map(is_ready, pods)):
         return SeenServer(ServerStanding.READY, failure=failure)
-    trouble = _trouble(pods, rules)
+    trouble = _trouble(pods, rules.gpu_resources)
     reason = trouble.words if trouble is not None else making_trouble or _coming(pods)
     return SeenServer(ServerStanding.STARTING, reason, failure)
 
@@ -204,7 +207,7 @@ def _given_up(
         return ""
     if _condition(controller, "Complete") is not None and _ended_at_once(controller):
         return "it ended by itself as soon as it had started; see `grace cluster logs`"
-    trouble = _trouble(pods, rules)
+    trouble = _trouble(pods, rules.gpu_resources)
     if trouble is not None and trouble.lasting:
         return trouble.words
     started = [when for pod in pods if (when := time_of(text(pod, "status", "startTime")))]
@@ -224,8 +227,10 @@ def _ended_at_once(job: Manifest) -> bool:
     return began is not None and ended is not None and ended - began < _SHORTEST_LIFE
 
 
-def _trouble(pods: Sequence[Manifest], rules: ServerRules) -> Trouble | None:
-    found = [trouble for pod in pods if (trouble := pod_trouble(pod, rules.gpu_resource))]
+def _trouble(pods: Sequence[Manifest], gpu_resources: Collection[str]) -> Trouble | None:
+    # One that ended says nothing about its successor.
+    going = [pod for pod in pods if text(pod, "status", "phase") in {"Pending", "Running"}]
+    found = [trouble for pod in going or pods if (trouble := pod_trouble(pod, gpu_resources))]
     found.sort(key=lambda trouble: not trouble.lasting)
     return found[0] if found else None
 

@@ -160,8 +160,8 @@ async def _events_about(client: ClusterClient, owner: Manifest) -> Sequence[Mani
 def stand(desired: Desired, look: Look) -> Standing:
     """Return what a look comes to; pure."""
     profile = desired.run.profile
-    gpu_resource = profile.gpus.resource
-    rules = ServerRules.of(profile.model_servers, gpu_resource)
+    gpu_resources = profile.gpus.resources
+    rules = ServerRules.of(profile.model_servers, gpu_resources)
     steps: dict[StepName, SeenStep] = {}
     for name in desired.steps:
         job, end = look.jobs.get(name), look.record.steps.get(name)
@@ -170,7 +170,7 @@ def stand(desired: Desired, look: Look) -> Standing:
             steps[name] = SeenStep(standing, end.failure)
         else:
             trouble = making_trouble(look.events_about(job))
-            steps[name] = judge_job(job, look.pods_of(job), gpu_resource, trouble)
+            steps[name] = judge_job(job, look.pods_of(job), gpu_resources, trouble)
     servers = {
         key: _server(desired, look, key, server, rules) for key, server in desired.servers.items()
     }

@@ -6,7 +6,7 @@ should have made it.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from grace.cluster.client import Manifest, at, number, parts, text
@@ -48,20 +48,20 @@ _WAITING = {
 }
 
 
-def pod_trouble(pod: Manifest, gpu_resource: str) -> Trouble | None:
+def pod_trouble(pod: Manifest, gpu_resources: Collection[str]) -> Trouble | None:
     """
     Return why a pod does not run; None if nothing is wrong with it.
 
     Args:
         pod: As the cluster has it.
 
-        gpu_resource: The resource that GPUs are asked for as.
+        gpu_resources: The resources that GPUs are asked for as.
     """
     if text(pod, "status", "reason") in {"Evicted", "Preempting", "NodeLost", "Shutdown"}:
         return Trouble(f"evicted: {shown(text(pod, 'status', 'message'))}")
     for condition in parts(pod, "status", "conditions"):
         if text(condition, "type") == "PodScheduled" and text(condition, "status") == "False":
-            return _unscheduled(shown(text(condition, "message")), gpu_resource)
+            return _unscheduled(shown(text(condition, "message")), gpu_resources)
     for status in _statuses(pod):
         if (trouble := _container_trouble(status, pod)) is not None:
             return trouble
@@ -95,8 +95,8 @@ def _container_trouble(status: Manifest, pod: Manifest) -> Trouble | None:
     return None
 
 
-def _unscheduled(message: str, gpu_resource: str) -> Trouble:
-    if f"Insufficient {gpu_resource}" in message:
+def _unscheduled(message: str, gpu_resources: Collection[str]) -> Trouble:
+    if any(f"Insufficient {resource}" in message for resource in gpu_resources):
         remedy = (
             "no fitting GPU is free; it waits for one: take another product or fewer GPUs if long"
         )

@@ -6,6 +6,10 @@ lets no other run have it. It is made first and removed last, so that whoever
 sees none finds no rest of it either.
 """
 
+import asyncio
+import math
+from collections.abc import Collection
+
 from grace.cluster.client import (
     ClusterClient,
     Manifest,
@@ -13,11 +17,10 @@ from grace.cluster.client import (
     Propagation,
     id_of,
     labels_of,
-    parts,
-    text,
 )
 from grace.cluster.executor.desired import OURS, RUN_LABEL, STEP_LABEL, Desired, WantedServer
-from grace.cluster.executor.judging import uid_of
+from grace.cluster.executor.judging import has_ended, uid_of
+from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.records import collection_of
 from grace.cluster.stored_run import list_runs, stored_run_name
 from grace.errors import UsageError
@@ -30,6 +33,9 @@ _RUN_BOUND = (
     "StatefulSet",
     "Job",
 )
+
+
+_BEYOND_DRAIN_SECONDS = 60
 
 
 def run_manager(run_id: str) -> str:
@@ -98,22 +104,59 @@ async def _delete(client: ClusterClient, target: ObjectId, uid: str | None) -> N
     )
 
 
-async def stop_servers(client: ClusterClient, desired: Desired) -> tuple[str, ...]:
+async def stop_servers(
+    client: ClusterClient, desired: Desired, pacing: Pacing | None = None
+) -> tuple[str, ...]:
     """
     Stop all servers of a run, and of no other; return the keys of those that were up.
+
+    Jobs that ask them are deleted before, and given time to drain: without their
+    server, they would count queries as failed that only have to wait. What they
+    have is in their journals, and their steps go on when the run does.
+
+    Args:
+        client: The cluster.
+
+        desired: The run, with what makes its objects.
+
+        pacing: How often it is looked whether Jobs are gone.
 
     Raises:
         ClusterError: The cluster refuses.
     """
-    stopped: list[str] = []
+    up: dict[str, Manifest] = {}
     for key, server in desired.servers.items():
         target = server.controller
         controller = await client.get(target.kind, target.name, target.namespace)
-        if controller is None or labels_of(controller).get(RUN_LABEL) != desired.run.run_id:
-            continue
-        await stop_server(client, server, controller)
-        stopped.append(key)
-    return tuple(stopped)
+        if controller is not None and labels_of(controller).get(RUN_LABEL) == desired.run.run_id:
+            up[key] = controller
+    await _stop_jobs(client, desired, up.keys(), pacing or Pacing())
+    for key, controller in up.items():
+        await stop_server(client, desired.servers[key], controller)
+    return tuple(up)
+
+
+async def _stop_jobs(
+    client: ClusterClient, desired: Desired, servers: Collection[str], pacing: Pacing
+) -> None:
+    namespace = desired.run.namespace
+    asking = {step.label for step in desired.steps.values() if step.step.server in servers}
+
+    async def left() -> list[Manifest]:
+        found = await client.list("Job", namespace, labels=desired.labels)
+        return [
+            item
+            for item in found
+            if labels_of(item).get(STEP_LABEL) in asking and not has_ended(item)
+        ]
+
+    for job in await left():
+        await _delete(client, id_of(job), uid_of(job))
+    longest_seconds = desired.run.profile.jobs.drain_seconds + _BEYOND_DRAIN_SECONDS
+    for _ in range(math.ceil(longest_seconds / max(pacing.settle_seconds, 0.01))):
+        if not await left():
+            return
+        await asyncio.sleep(pacing.settle_seconds)
 
 
 async def down(
@@ -180,7 +223,7 @@ async def _check_deletable(
     jobs = await client.list("Job", run.namespace, labels={**OURS, STEP_LABEL: None})
     for job in jobs:
         other = labels_of(job).get(RUN_LABEL, "")
-        if other != run.run_id and not _ended(job):
+        if other != run.run_id and not has_ended(job):
             raise UsageError(
                 f"run {other} is at work in {run.namespace}, on the same volumes; wait for it, or "
                 "take it down first"
@@ -206,10 +249,3 @@ async def _delete_results(client: ClusterClient, desired: Desired) -> list[Objec
         if target.kind != "Namespace"
         and await client.delete(target.kind, target.name, target.namespace)
     ]
-
-
-def _ended(job: Manifest) -> bool:
-    return any(
-        text(condition, "type") in {"Complete", "Failed"} and text(condition, "status") == "True"
-        for condition in parts(job, "status", "conditions")
-    )

@@ -286,8 +286,7 @@ class Subject:
     @cached_property
     def gpu_resources(self) -> frozenset[str]:
         """All names by which GPUs are asked for."""
-        gpus = self.profile.gpus
-        return frozenset({gpus.resource, *(gpus.resource_of(name) for name in gpus.products)})
+        return self.profile.gpus.resources
 
     def is_gpu(self, resource: str) -> bool:
         """Whether a resource is a kind of GPU."""
