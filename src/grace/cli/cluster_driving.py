@@ -185,7 +185,9 @@ async def _drive(
             await _leave(client, desired, ask=False)
         _say_next(resuming)
         raise
-    screen_out.print(run_view(status, datetime.now(UTC)))
+    if not err.is_terminal:
+        # On a terminal it stands there already.
+        screen_out.print(run_view(status, datetime.now(UTC)))
     code = _EXIT_FAILED if status.exit_code is None else status.exit_code
     if not collect:
         _say_next(command_for("collect", request, place))
