@@ -166,7 +166,7 @@ def test_results_that_are_not_here_are_not_deleted(
     shutil.rmtree(disk / "grace" / "results" / "exp2")
     run = ["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)]
 
-    assert invoke(run) == 1
+    assert invoke(run) == 3
     assert "not begun on the cluster" in capsys.readouterr().out
 
     assert invoke(["cluster", "down", "--delete-results", "--yes", "--namespace", "lab"]) == 2
@@ -286,3 +286,25 @@ def test_logs_are_read_from_the_pods_of_a_step(
     assert capsys.readouterr().out == f"respond.exp1.{MODEL}: 10:20:30 progress done=3\n"
     assert invoke(["cluster", "logs", WHEN, "nosuch", "--namespace", "lab"]) == 1
     assert f"smoke.{MODEL}" in capsys.readouterr().err
+
+
+def test_an_input_that_fits_in_no_config_map_is_uploaded_before_anything_reads_it(
+    api: FakeApi, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, *rows = small_inputs["study2"].read_bytes().splitlines(keepends=True)
+    large = Path("large.csv")
+    large.write_bytes(header + b"".join(rows[:1]) * (1_100_000 // len(rows[0])))
+    asked = [*RUN, "--namespace", "lab", "--study", "study2", "--input", f"study2={large}"]
+
+    assert invoke(["cluster", "run", "--yes", "--no-collect", *asked]) == 0
+
+    (uploaded,) = (disk / "grace" / "inputs").glob("*/trials-study2.csv")
+    assert uploaded.read_bytes() == large.read_bytes()
+    # On this machine the copy is found; on another one it is asked for.
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 0
+    shutil.rmtree("results")
+    capsys.readouterr()
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
+    assert "--input" in capsys.readouterr().err
+    again = ["cluster", "status", "--namespace", "lab", "--input", f"study2={large}"]
+    assert invoke(again) == 0

@@ -31,9 +31,17 @@ from grace.cli.cluster_options import (
     place_of,
 )
 from grace.cli.cluster_profile import compared, print_doubts
-from grace.cli.cluster_results import collect_here, command_for, named_run
+from grace.cli.cluster_results import (
+    RESULTS,
+    RunInput,
+    collect_here,
+    command_for,
+    exit_of,
+    named_run,
+)
 from grace.cli.screen import err
 from grace.cli.screen import out as screen_out
+from grace.cluster.collect import keep_inputs
 from grace.cluster.request import ClusterRun
 from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
 
@@ -96,6 +104,7 @@ def resume(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
+    input_: RunInput = None,
     out: ResultsOut = None,
     *,
     retry_failed: RetryFailed = False,
@@ -110,7 +119,7 @@ def resume(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> int:
-        request = await named_run(client, place, name)
+        request = await named_run(client, place, name, input_, out)
         return await _drive(
             client,
             request,
@@ -164,6 +173,8 @@ async def _drive(
 
     desired = Desired(request, default_builders())
     resuming = command_for("resume", request, place)
+    # Whoever goes on from here later need not say where they are.
+    keep_inputs(request, out or RESULTS)
 
     async def whole() -> "RunStatus":
         with ClusterScreen() as screen:
@@ -193,7 +204,7 @@ async def _drive(
         _say_next(command_for("collect", request, place))
         return code
     found = await collect_here(client, request, out)
-    return code or (0 if found.whole else _EXIT_FAILED)
+    return code or exit_of(found)
 
 
 def _pacing() -> "Pacing":
