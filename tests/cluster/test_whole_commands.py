@@ -173,7 +173,7 @@ def test_results_that_are_not_here_are_not_deleted(
     assert api.names("persistentvolumeclaims") != []
 
 
-def test_a_step_that_fails_is_said_with_its_reason(
+def test_a_step_that_fails_is_said_with_its_reason_and_tried_again_with_more_memory(
     api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.controllers.jobs[f"respond.exp1.{MODEL}"] = JobScript(
@@ -187,6 +187,21 @@ def test_a_step_that_fails_is_said_with_its_reason(
     assert "the disk is full" in captured.out
     assert f"next: grace cluster collect {WHEN} --namespace lab" in captured.err
     assert api.names("statefulsets") == []
+
+    api.controllers.jobs[f"respond.exp1.{MODEL}"] = JobScript(looks=0)
+    Path("more.yaml").write_text(
+        "extends: local\njobs: {query: {cpu: 0.1, memory_gb: 0.75, ephemeral_gb: 0.25}}\n",
+        encoding="utf-8",
+    )
+    again = ["cluster", "resume", "--namespace", "lab", "--no-collect", "--retry-failed"]
+    assert invoke([*again, "--with-profile", "more.yaml"]) == 0
+    jobs = [item for key, item in api.objects.items() if key[0] == "jobs"]
+    asked = [
+        job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["memory"]
+        for job in jobs
+        if job["metadata"]["labels"].get("grace/step") == f"respond.exp1.{MODEL}"
+    ]
+    assert asked == ["750M"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,6 +11,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -42,6 +43,8 @@ from grace.cli.cluster_results import (
 from grace.cli.screen import err
 from grace.cli.screen import out as screen_out
 from grace.cluster.collect import keep_inputs
+from grace.cluster.preparing import adjusted
+from grace.cluster.profile import load_profile
 from grace.cluster.request import ClusterRun
 from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
 
@@ -58,6 +61,15 @@ NoCollect = Annotated[
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what failed or was given up before.")
+]
+WithProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--with-profile",
+        metavar="PROFILE",
+        help="Go on under this profile, not under the one with which the run began: with more "
+        "memory for what ran out of it, or on other GPUs.",
+    ),
 ]
 ResultsOut = Annotated[
     Path | None, typer.Option(help="Where results are collected to. Default: results.")
@@ -107,6 +119,7 @@ def resume(
     input_: RunInput = None,
     out: ResultsOut = None,
     *,
+    with_profile: WithProfile = None,
     retry_failed: RetryFailed = False,
     yes: Yes = False,
     no_collect: NoCollect = False,
@@ -117,9 +130,15 @@ def resume(
     What the run needs is read from the cluster.
     """
     place = place_of(profile, namespace, cluster_context)
+    other = None if with_profile is None else load_profile(with_profile)
 
     async def work(client: "ClusterClient") -> int:
         request = await named_run(client, place, name, input_, out)
+        if other is not None:
+            # Another number of shards would share the queries otherwise than they were begun.
+            changed = adjusted(other, shards=request.profile.jobs.shards)
+            request = replace(request, profile=changed)
+            check_objects(request)
         return await _drive(
             client,
             request,
