@@ -137,6 +137,15 @@ def test_what_waits_says_why_when_nothing_is_at_work() -> None:
     assert "waits for a place" not in drawn(status({**waiting, **step("weights.gpt2", RUNNING)}))
 
 
+def test_servers_that_are_not_up_are_not_shown() -> None:
+    absent = ServerStatus("gpt2", ServerStanding.ABSENT)
+    assert "model server " not in drawn(status(servers=(absent,)))
+    ready = replace(absent, standing=ServerStanding.READY)
+    text = drawn(status(servers=(ready,)))
+    assert "model server " in text
+    assert "held now" not in text
+
+
 def test_a_server_that_does_not_come_up_says_why() -> None:
     pending = "Pending: no fitting GPU is free; it waits for one"
     server = ServerStatus("gpt2", ServerStanding.STARTING, pending)

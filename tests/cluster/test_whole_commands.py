@@ -166,14 +166,14 @@ def test_results_that_are_not_here_are_not_deleted(
     shutil.rmtree(disk / "grace" / "results" / "exp2")
     run = ["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)]
 
-    assert invoke(run) == 1
+    assert invoke(run) == 3
     assert "not begun on the cluster" in capsys.readouterr().out
 
     assert invoke(["cluster", "down", "--delete-results", "--yes", "--namespace", "lab"]) == 2
     assert api.names("persistentvolumeclaims") != []
 
 
-def test_a_step_that_fails_is_said_with_its_reason(
+def test_a_step_that_fails_is_said_with_its_reason_and_tried_again_with_more_memory(
     api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.controllers.jobs[f"respond.exp1.{MODEL}"] = JobScript(
@@ -187,6 +187,21 @@ def test_a_step_that_fails_is_said_with_its_reason(
     assert "the disk is full" in captured.out
     assert f"next: grace cluster collect {WHEN} --namespace lab" in captured.err
     assert api.names("statefulsets") == []
+
+    api.controllers.jobs[f"respond.exp1.{MODEL}"] = JobScript(looks=0)
+    Path("more.yaml").write_text(
+        "extends: local\njobs: {query: {cpu: 0.1, memory_gb: 0.75, ephemeral_gb: 0.25}}\n",
+        encoding="utf-8",
+    )
+    again = ["cluster", "resume", "--namespace", "lab", "--no-collect", "--retry-failed"]
+    assert invoke([*again, "--with-profile", "more.yaml"]) == 0
+    jobs = [item for key, item in api.objects.items() if key[0] == "jobs"]
+    asked = [
+        job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["memory"]
+        for job in jobs
+        if job["metadata"]["labels"].get("grace/step") == f"respond.exp1.{MODEL}"
+    ]
+    assert asked == ["750M"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -226,7 +241,8 @@ def test_nothing_is_sent_without_a_yes(
     assert invoke(["cluster", "run", *flags(small_inputs)]) == 2
 
     assert "There is nobody to ask; give --yes" in capsys.readouterr().err
-    assert {method for method, _ in api.requests} <= {"GET"}
+    # To ask what one may do is a POST, and changes nothing.
+    assert {method for method, path in api.requests if "authorization" not in path} <= {"GET"}
 
 
 def test_a_run_is_set_up_and_goes_on_later(
@@ -285,3 +301,25 @@ def test_logs_are_read_from_the_pods_of_a_step(
     assert capsys.readouterr().out == f"respond.exp1.{MODEL}: 10:20:30 progress done=3\n"
     assert invoke(["cluster", "logs", WHEN, "nosuch", "--namespace", "lab"]) == 1
     assert f"smoke.{MODEL}" in capsys.readouterr().err
+
+
+def test_an_input_that_fits_in_no_config_map_is_uploaded_before_anything_reads_it(
+    api: FakeApi, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, *rows = small_inputs["study2"].read_bytes().splitlines(keepends=True)
+    large = Path("large.csv")
+    large.write_bytes(header + b"".join(rows[:1]) * (1_100_000 // len(rows[0])))
+    asked = [*RUN, "--namespace", "lab", "--study", "study2", "--input", f"study2={large}"]
+
+    assert invoke(["cluster", "run", "--yes", "--no-collect", *asked]) == 0
+
+    (uploaded,) = (disk / "grace" / "inputs").glob("*/trials-study2.csv")
+    assert uploaded.read_bytes() == large.read_bytes()
+    # On this machine the copy is found; on another one it is asked for.
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 0
+    shutil.rmtree("results")
+    capsys.readouterr()
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
+    assert "--input" in capsys.readouterr().err
+    again = ["cluster", "status", "--namespace", "lab", "--input", f"study2={large}"]
+    assert invoke(again) == 0

@@ -119,7 +119,7 @@ def test_every_command_in_a_page_exists_with_its_options(page: Path, reference: 
     faults = []
     for words in shell_commands(page.read_text(encoding="utf-8")):
         depth = next(
-            (n for n in (3, 2, 1) if " ".join(words[:n]) in known and len(words) >= n), None
+            (n for n in (4, 3, 2, 1) if " ".join(words[:n]) in known and len(words) >= n), None
         )
         name = " ".join(words[:depth])
         options = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}

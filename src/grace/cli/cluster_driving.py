@@ -11,6 +11,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -31,9 +32,19 @@ from grace.cli.cluster_options import (
     place_of,
 )
 from grace.cli.cluster_profile import compared, print_doubts
-from grace.cli.cluster_results import collect_here, command_for, named_run
+from grace.cli.cluster_results import (
+    RESULTS,
+    RunInput,
+    collect_here,
+    command_for,
+    exit_of,
+    named_run,
+)
 from grace.cli.screen import err
 from grace.cli.screen import out as screen_out
+from grace.cluster.collect import keep_inputs
+from grace.cluster.preparing import adjusted
+from grace.cluster.profile import load_profile
 from grace.cluster.request import ClusterRun
 from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
 
@@ -50,6 +61,15 @@ NoCollect = Annotated[
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what failed or was given up before.")
+]
+WithProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--with-profile",
+        metavar="PROFILE",
+        help="Go on under this profile, not under the one with which the run began: with more "
+        "memory for what ran out of it, or on other GPUs.",
+    ),
 ]
 ResultsOut = Annotated[
     Path | None, typer.Option(help="Where results are collected to. Default: results.")
@@ -96,8 +116,10 @@ def resume(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
+    input_: RunInput = None,
     out: ResultsOut = None,
     *,
+    with_profile: WithProfile = None,
     retry_failed: RetryFailed = False,
     yes: Yes = False,
     no_collect: NoCollect = False,
@@ -108,9 +130,15 @@ def resume(
     What the run needs is read from the cluster.
     """
     place = place_of(profile, namespace, cluster_context)
+    other = None if with_profile is None else load_profile(with_profile)
 
     async def work(client: "ClusterClient") -> int:
-        request = await named_run(client, place, name)
+        request = await named_run(client, place, name, input_, out)
+        if other is not None:
+            # Another number of shards would share the queries otherwise than they were begun.
+            changed = adjusted(other, shards=request.profile.jobs.shards)
+            request = replace(request, profile=changed)
+            check_objects(request)
         return await _drive(
             client,
             request,
@@ -164,6 +192,8 @@ async def _drive(
 
     desired = Desired(request, default_builders())
     resuming = command_for("resume", request, place)
+    # Whoever goes on from here later need not say where they are.
+    keep_inputs(request, out or RESULTS)
 
     async def whole() -> "RunStatus":
         with ClusterScreen() as screen:
@@ -185,13 +215,15 @@ async def _drive(
             await _leave(client, desired, ask=False)
         _say_next(resuming)
         raise
-    screen_out.print(run_view(status, datetime.now(UTC)))
+    if not err.is_terminal:
+        # On a terminal it stands there already.
+        screen_out.print(run_view(status, datetime.now(UTC)))
     code = _EXIT_FAILED if status.exit_code is None else status.exit_code
     if not collect:
         _say_next(command_for("collect", request, place))
         return code
     found = await collect_here(client, request, out)
-    return code or (0 if found.whole else _EXIT_FAILED)
+    return code or exit_of(found)
 
 
 def _pacing() -> "Pacing":

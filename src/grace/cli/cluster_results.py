@@ -22,16 +22,32 @@ from grace.cli.cluster_options import (
 )
 from grace.cli.cluster_tables import print_collection
 from grace.cli.models import shown_progress
+from grace.cli.options import parse_inputs
 from grace.cli.screen import err, out, visible
 from grace.cluster.collect import Collection, collect
+from grace.cluster.pod_files import trials_file
 from grace.cluster.request import ClusterRun
 from grace.errors import ClusterError, UsageError
+from grace.pipeline.reopen import input_copies
 
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until its pods end.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Look again and again, until it is over.")]
+
+RunInput = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="STUDY=CSV",
+        help="Where an input of more than 1 MB is on this machine, if the run was begun on another "
+        "one. Repeatable.",
+    ),
+]
+
+RESULTS = Path("results")
+"""Where results go unless another folder is given."""
 
 _EXIT_FAILED = 1
 _EXIT_INCOMPLETE = 3
@@ -45,6 +61,7 @@ def status(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
+    input_: RunInput = None,
     *,
     watch: Watch = False,
 ) -> None:
@@ -57,7 +74,7 @@ def status(
         from grace.cluster.executor.desired import Desired, default_builders
         from grace.cluster.executor.observing import run_status
 
-        desired = Desired(await named_run(client, place, name), default_builders())
+        desired = Desired(await named_run(client, place, name, input_), default_builders())
         found = await run_status(client, desired)
         if watch:
             with ClusterScreen() as screen:
@@ -88,6 +105,7 @@ def logs(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
+    input_: RunInput = None,
     *,
     follow: Follow = False,
 ) -> None:
@@ -95,7 +113,7 @@ def logs(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> None:
-        request = await named_run(client, place, name)
+        request = await named_run(client, place, name, input_)
         pods = await client.list("Pod", request.namespace, labels={_RUN: request.run_id})
         found = {
             f"{_label(pod, _STEP) or _name(pod)}": _name(pod)
@@ -126,6 +144,7 @@ def collect_command(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
+    input_: RunInput = None,
     out: Annotated[
         Path | None, typer.Option(help="Where run folders go. Default: results.")
     ] = None,
@@ -138,11 +157,11 @@ def collect_command(
     """
     place = place_of(profile, namespace, cluster_context)
 
-    async def work(client: "ClusterClient") -> bool:
-        request = await named_run(client, place, name)
-        return (await collect_here(client, request, out)).whole
+    async def work(client: "ClusterClient") -> int:
+        request = await named_run(client, place, name, input_, out)
+        return exit_of(await collect_here(client, request, out))
 
-    raise typer.Exit(0 if connected(place.context, work) else _EXIT_FAILED)
+    raise typer.Exit(connected(place.context, work))
 
 
 def down(
@@ -150,6 +169,7 @@ def down(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
+    input_: RunInput = None,
     *,
     delete_results: Annotated[
         bool,
@@ -175,7 +195,7 @@ def down(
         from grace.cluster.executor.desired import Desired, default_builders
         from grace.cluster.executor.stopping import down as take_down
 
-        request = await named_run(client, place, name)
+        request = await named_run(client, place, name, input_)
         if delete_results and not yes:
             lost = ", collected or not" if even_uncollected else ""
             typer.confirm(
@@ -195,9 +215,18 @@ def down(
     connected(place.context, work)
 
 
-async def named_run(client: "ClusterClient", place: Place, name: str | None) -> ClusterRun:
+async def named_run(
+    client: "ClusterClient",
+    place: Place,
+    name: str | None,
+    inputs: list[str] | None = None,
+    out: Path | None = None,
+) -> ClusterRun:
     """
     Return a run that the cluster has.
+
+    Large inputs are not kept with it. They are found where `grace cluster run` left
+    copies, or must be given.
 
     Args:
         client: The cluster.
@@ -206,12 +235,22 @@ async def named_run(client: "ClusterClient", place: Place, name: str | None) -> 
 
         name: Its timestamp; None takes the latest one.
 
+        inputs: STUDY=CSV, as they were given.
+
+        out: Where its results go on this machine.
+
     Raises:
-        ClusterError: There is no such run.
+        ClusterError: There is no such run, or an input is not here.
+
+        UsageError: A file cannot be read.
     """
     from grace.cluster.stored_run import list_runs, load_run
 
     namespace = place.named(client)
+    given = {
+        trials_file(study): _content(Path(path))
+        for study, path in (parse_inputs(inputs or None) or {}).items()
+    }
     if name is None:
         found = await list_runs(client, namespace)
         if not found:
@@ -220,7 +259,16 @@ async def named_run(client: "ClusterClient", place: Place, name: str | None) -> 
                 "--profile, --namespace and --context say where; grace cluster run begins one"
             )
         name = found[-1]
-    return await load_run(client, namespace, name)
+    kept = input_copies(out or RESULTS, name.upper())
+    here = {path.name: _content(path) for path in sorted(kept.glob("*")) if path.is_file()}
+    return await load_run(client, namespace, name, {**here, **given})
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; check the path") from error
 
 
 async def collect_here(client: "ClusterClient", request: ClusterRun, to: Path | None) -> Collection:
@@ -232,9 +280,17 @@ async def collect_here(client: "ClusterClient", request: ClusterRun, to: Path | 
         await mark_collected(client, request.namespace, request.run_id, files, sha256, now)
 
     with shown_progress() as progress:
-        found = await collect(client, request, to or Path("results"), progress, note=note)
+        found = await collect(client, request, to or RESULTS, progress, note=note)
     print_collection(found, request)
     return found
+
+
+def exit_of(found: Collection) -> int:
+    """Return 0 if all is here, 1 if something is refused or wrong, 3 if the run is not over."""
+    if found.whole:
+        return 0
+    wrong = any(one.refusal or (one.faults and one.folder.closed) for one in found.folders)
+    return _EXIT_FAILED if wrong else _EXIT_INCOMPLETE
 
 
 def command_for(command: str, request: ClusterRun, place: Place) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from grace.catalogue.store import megabytes
 from grace.cli.screen import err, out, visible
 from grace.cluster.collect import Collection
 from grace.cluster.request import ClusterRun
@@ -159,7 +159,7 @@ def print_collection(found: Collection, run: ClusterRun) -> None:
         if not one.files:
             _say("absent", "yellow", f"{place}: not begun on the cluster")
             continue
-        size = megabytes(one.size)
+        size = decimal(one.size)
         if one.faults:
             closed = one.folder.closed
             _say("FAULTY" if closed else "open", "red" if closed else "yellow", place)

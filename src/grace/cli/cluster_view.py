@@ -19,6 +19,7 @@ from grace.cluster.executor.status import (
 from grace.cluster.steps import StepKind
 
 _BAR = 20
+_STEP = 18
 _LONGEST_REASON = 160
 
 _STEPS = {
@@ -125,10 +126,11 @@ def _models(status: RunStatus, now: datetime) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("step", no_wrap=True)
-    table.add_column("", no_wrap=True, width=_BAR)
-    for name in ("done", "failed", "per s", "time left"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("step", no_wrap=True, min_width=_STEP)
+    table.add_column("", no_wrap=True, min_width=_BAR)
+    # Wide enough from the beginning: what is drawn again and again should not move.
+    for name, width in (("done", 11), ("failed", 6), ("per s", 5), ("time left", 11)):
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
     for model in dict.fromkeys(one.step.model for one in status.steps):
         steps = [one for one in status.steps if one.step.model == model]
         for number, cells in enumerate(_model_rows(steps, now)):
@@ -250,14 +252,14 @@ def _bar(counted: Counted) -> Text:
 
 
 def _servers(status: RunStatus, now: datetime) -> Table | None:
-    if not status.servers:
+    absent = ServerStanding.ABSENT
+    shown = [one for one in status.servers if one.standing is not absent or one.failure]
+    if not shown:
         return None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("model server", "", "GPUs", "node", "for"):
         table.add_column(name, no_wrap=True, justify="right" if name == "GPUs" else "left")
-    for one in status.servers:
-        if one.standing is ServerStanding.ABSENT and not one.failure and len(status.servers) > 4:
-            continue
+    for one in shown:
         words, style = SERVER_WORDS[one.standing]
         if one.failure:
             words, style = "given up", "red"
@@ -268,9 +270,9 @@ def _servers(status: RunStatus, now: datetime) -> Table | None:
             ", ".join(one.nodes),
             _since(one.since, now),
         )
-    held = status.gpus_held
-    table.caption = f"{held} {'GPU is' if held == 1 else 'GPUs are'} held now"
-    table.caption_justify = "left"
+    if held := status.gpus_held:
+        table.caption = f"{held} {'GPU is' if held == 1 else 'GPUs are'} held now"
+        table.caption_justify = "left"
     return table
 
 
