@@ -86,6 +86,22 @@ def large_pod(objects: Objects) -> None:
     put(objects, made)
 
 
+def pod_with(name: str, value: str) -> Break:
+    """Return what adds a Pod without a controller that asks for so much."""
+
+    def add(objects: Objects) -> None:
+        made = bare_pod()
+        for which in ("requests", "limits"):
+            made["spec"]["containers"][0]["resources"][which][name] = value
+        put(objects, made)
+
+    return add
+
+
+def secret_volume(objects: Objects, **secret: Any) -> None:
+    pod(objects, J)["volumes"].append({"name": "secret", "secret": secret})
+
+
 def forty_more(objects: Objects, name: str, value: str) -> None:
     """Let there be more than a hundred pods, one with another limit."""
     many_jobs(objects, 40)
@@ -210,6 +226,8 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     *(("site-no-installs", broken) for broken in INSTALLS),
     ("site-bare-pod", lambda objects: put(objects, bare_pod())),
     ("site-bare-pod-size", large_pod),
+    ("site-bare-pod-size", pod_with("cpu", "17")),
+    ("site-bare-pod-size", pod_with("nvidia.com/gpu", "3")),
     ("site-long-running-gpu", stateful_gpu),
     ("site-long-running", stateful),
     ("site-jobs-at-once", lambda objects: many_jobs(objects, 400)),
@@ -302,6 +320,14 @@ BREAKS: tuple[tuple[str, Break], ...] = (
             {"name": "host", "hostPath": {"path": "/"}}
         ),
     ),
+    ("pod-security", security(appArmorProfile={"type": "Unconfined"})),
+    ("pod-security", security(windowsOptions={"hostProcess": True})),
+    (
+        "pod-security",
+        lambda objects: lay(
+            pod(objects, J)["securityContext"], sysctls=[{"name": "kernel.msgmax", "value": "1"}]
+        ),
+    ),
     ("namespace-level", lambda objects: put(objects, namespace("privileged"))),
     ("read-only-root", lambda objects: container(objects, J)["securityContext"].popitem()),
     ("account-named", lambda objects: pod(objects, J).pop("serviceAccountName")),
@@ -334,6 +360,62 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     (
         "reference-exists",
         lambda objects: lay(scaler(objects)["spec"]["scaleTargetRef"], name="another"),
+    ),
+    (
+        "reference-exists",
+        lambda objects: lay(
+            pod(objects, J)["volumes"][0]["projected"]["sources"][0]["configMap"],
+            items=[{"key": "other.yaml", "path": "run.yaml"}],
+        ),
+    ),
+    (
+        "reference-exists",
+        environment(
+            name="A", valueFrom={"configMapKeyRef": {"name": "config-0123456789ab", "key": "b"}}
+        ),
+    ),
+    (
+        "reference-exists",
+        environment(name="A", valueFrom={"configMapKeyRef": {"name": "nosuch", "key": "b"}}),
+    ),
+    (
+        "reference-exists",
+        lambda objects: lay(container(objects, J), envFrom=[{"configMapRef": {"name": "nosuch"}}]),
+    ),
+    (
+        "reference-exists",
+        lambda objects: lay(objects["RoleBinding/grace-driver"]["subjects"][0], name="nosuch"),
+    ),
+    (
+        "reference-exists",
+        lambda objects: lay(stateful(objects)["spec"], serviceName="nosuch"),
+    ),
+    (
+        "secret-known",
+        lambda objects: lay(container(objects, J), envFrom=[{"secretRef": {"name": "mine"}}]),
+    ),
+    ("secret-known", lambda objects: secret_volume(objects, secretName="mine")),
+    (
+        "secret-known",
+        lambda objects: secret_volume(
+            objects, secretName="grace-hub", items=[{"key": "TOKEN", "path": "token"}]
+        ),
+    ),
+    (
+        "selector-matches",
+        lambda objects: lay(
+            objects[f"PodDisruptionBudget/{SERVER}"]["spec"],
+            selector={
+                "matchExpressions": [
+                    {"key": "grace/model", "operator": "NotIn", "values": ["smollm2-135m"]},
+                    {"key": "grace/model", "operator": "Exists"},
+                ]
+            },
+        ),
+    ),
+    (
+        "selector-matches",
+        lambda objects: objects["Service/peers-smollm2-135m"]["spec"].pop("selector"),
     ),
     (
         "selector-matches",
@@ -421,6 +503,7 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     ),
     ("job-deadline", lambda objects: objects[J]["spec"].pop("activeDeadlineSeconds")),
     ("job-deadline", lambda objects: lay(objects[J]["spec"], activeDeadlineSeconds=10**8)),
+    ("job-numbers", lambda objects: objects[S]["spec"].pop("completions")),
     ("job-numbers", lambda objects: lay(objects[S]["spec"], parallelism=0)),
     (
         "job-numbers",
@@ -438,6 +521,20 @@ BREAKS: tuple[tuple[str, Break], ...] = (
         lambda objects: objects[f"PodDisruptionBudget/{SERVER}"]["spec"].pop("maxUnavailable"),
     ),
     ("mount-read-only", lambda objects: container(objects, S)["volumeMounts"][0].popitem()),
+    (
+        "mount-read-only",
+        lambda objects: container(objects, J)["volumeMounts"].append(
+            {"name": "logs", "mountPath": "/grace/inputs/more"}
+        ),
+    ),
+    (
+        "mount-exists",
+        lambda objects: lay(container(objects, J)["volumeMounts"][2], subPath="../other"),
+    ),
+    (
+        "mount-exists",
+        lambda objects: lay(container(objects, J)["volumeMounts"][2], mountPath="relative"),
+    ),
     (
         "mount-exists",
         lambda objects: lay(container(objects, J)["volumeMounts"][2], name="result"),

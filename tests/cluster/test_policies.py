@@ -195,6 +195,16 @@ def test_a_quota_is_told_too_where_only_the_resource_names_the_product() -> None
     assert "gpu-quota" in {finding.rule for finding in found(objects)}
 
 
+def test_a_range_of_ports_lets_its_ports_through() -> None:
+    objects = good_set()
+    rule = objects["NetworkPolicy/grace-to-servers"]["spec"]["egress"][0]
+    container(objects, S)["ports"].append({"name": "low", "containerPort": 7000})
+    rule["ports"] = [{"protocol": "TCP", "port": 7000, "endPort": 8000}]
+    assert found(objects) == ()
+    rule["ports"][0]["endPort"] = 7999
+    assert {finding.rule for finding in found(objects)} == {"server-edge"}
+
+
 def test_an_exception_of_the_site_is_respected() -> None:
     profile = nrp()
     rule = profile.rules.long_running
