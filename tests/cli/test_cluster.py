@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from grace.cli.cluster_logs import readable
 from grace.cli.cluster_options import Place, need_kubernetes
-from grace.cli.cluster_results import readable
 from grace.cli.main import invoke
 from grace.cluster.profile import load_profile
 from grace.errors import UsageError
