@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import JsonValue
 
 from grace.cli.cluster_options import (
     Context,
@@ -17,6 +18,8 @@ from grace.cli.cluster_options import (
 )
 from grace.cli.cluster_results import RunInput, named_run
 from grace.cli.screen import out, visible
+from grace.cluster.names import slug
+from grace.cluster.request import ClusterRun
 from grace.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -25,7 +28,11 @@ if TYPE_CHECKING:
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until its pods end.")]
 
 _LINES = 40
-_RUN, _STEP = "grace/run", "grace/step"
+_RUN, _STEP, _MODEL = "grace/run", "grace/step", "grace/model"
+_COMPONENT = "app.kubernetes.io/component"
+_OURS = {"app.kubernetes.io/managed-by": "grace"}
+
+Pod = Mapping[str, JsonValue]
 
 
 def logs(
@@ -34,8 +41,8 @@ def logs(
         str | None,
         typer.Argument(
             metavar="[STEP]",
-            help="A step as `status` calls its model, or a part of its name: respond, "
-            "exp1.gemma-2-2b. Default: all that have pods.",
+            help="A part of a step's or a server's name: respond, exp1.gemma-2-2b, "
+            "model-gemma-2-2b. Default: all that have pods.",
         ),
     ] = None,
     profile: ProfileOption = "local",
@@ -50,7 +57,8 @@ def logs(
 
     async def work(client: "ClusterClient") -> None:
         request = await named_run(client, place, name, input_)
-        pods = await client.list("Pod", request.namespace, labels={_RUN: request.run_id})
+        every = await client.list("Pod", request.namespace, labels=_OURS)
+        pods = pods_of(request, every)
         found = {
             f"{_label(pod, _STEP) or _name(pod)}": _name(pod)
             for pod in pods
@@ -107,13 +115,29 @@ def readable(line: str) -> str:
     return visible(" ".join([moment, entry["event"], *said]).strip())
 
 
-def _label(pod: object, label: str) -> str:
-    from grace.cluster.client import labels_of
+def pods_of(run: ClusterRun, pods: Sequence[Pod]) -> list[Pod]:
+    """
+    Return the pods that work for a run: its own, and those of its model servers.
 
-    return labels_of(pod).get(label, "")  # type: ignore[arg-type]  # a Manifest
+    Servers outlive runs, so that their pods name a model and no run.
+    """
+    models = {slug(server.base.key) for server in run.servers}
+    return [
+        pod
+        for pod in pods
+        if _label(pod, _RUN) == run.run_id
+        or (_label(pod, _COMPONENT) == "model-server" and _label(pod, _MODEL) in models)
+    ]
 
 
-def _name(pod: object) -> str:
-    from grace.cluster.client import text
+def _label(pod: Pod, label: str) -> str:
+    return str(_of(_of(pod, "metadata"), "labels").get(label, ""))
 
-    return text(pod, "metadata", "name")  # type: ignore[arg-type]  # a Manifest
+
+def _name(pod: Pod) -> str:
+    return str(_of(pod, "metadata").get("name", ""))
+
+
+def _of(value: Pod, field: str) -> Pod:
+    found = value.get(field)
+    return found if isinstance(found, dict) else {}
