@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,6 +159,8 @@ def test_the_pods_of_a_run_are_its_own_and_those_of_its_servers() -> None:
         "of another model": {**server, "grace/model": "gpt2"},
         "unlabelled": {},
     }
-    pods = [{"metadata": {"name": name, "labels": {**own}}} for name, own in labels.items()]
+    pods: list[dict[str, Any]] = [
+        {"metadata": {"name": name, "labels": own}} for name, own in labels.items()
+    ]
 
     assert pods_of(run, pods) == [pods[0], pods[2]]
