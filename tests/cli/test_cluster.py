@@ -3,14 +3,17 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from grace.cli.cluster_logs import pods_of, readable
 from grace.cli.cluster_options import Place, need_kubernetes
-from grace.cli.cluster_results import readable
 from grace.cli.main import invoke
+from grace.cluster.preparing import prepare_run
 from grace.cluster.profile import load_profile
 from grace.errors import UsageError
+from grace.settings import RunSettings
 
 NEED_RUNS = ("plan", "run", "lint", "apply", "render --out there")
 
@@ -144,3 +147,20 @@ def test_deleting_uncollected_results_is_only_for_deleting(
 )
 def test_log_lines_are_made_readable(line: str, shown: str) -> None:
     assert readable(line) == shown
+
+
+def test_the_pods_of_a_run_are_its_own_and_those_of_its_servers() -> None:
+    run = prepare_run(RunSettings(), load_profile("local"), timestamp="20260131T235959Z")
+    server = {"app.kubernetes.io/component": "model-server"}
+    labels = {
+        "step": {"grace/run": "20260131t235959z", "grace/step": "smoke.smollm2-135m"},
+        "of another run": {"grace/run": "20250131t235959z"},
+        "server": {**server, "grace/model": "smollm2-135m"},
+        "of another model": {**server, "grace/model": "gpt2"},
+        "unlabelled": {},
+    }
+    pods: list[dict[str, Any]] = [
+        {"metadata": {"name": name, "labels": own}} for name, own in labels.items()
+    ]
+
+    assert pods_of(run, pods) == [pods[0], pods[2]]

@@ -13,6 +13,7 @@ import pytest
 from files_in_pod import LocalPod, Running, cut_after, killed_after, sha256, spoilt, unchanged
 from grace.catalogue.progress import SilentProgress
 from grace.cli.main import invoke
+from grace.cluster.arrivals import plan_folder
 from grace.cluster.collect import Collection, collect, keep_inputs, listing_sha256
 from grace.cluster.preparing import prepare_run
 from grace.cluster.profile import load_profile
@@ -454,6 +455,20 @@ async def test_inputs_are_kept_beside_the_results(world: World) -> None:
     for file in world.run.files:
         assert (world.out / "inputs" / WHEN / file.name).read_bytes() == file.content
     assert {file.name for file in world.run.files} == {"trials-study1.csv", "trials-study2.csv"}
+
+
+def test_a_manifest_takes_its_name_last_and_journals_first(world: World) -> None:
+    there = world.remote()
+    files = [
+        RemoteFile(path=name, size=len(content), sha256=sha256(content))
+        for name, content in contents(there).items()
+    ]
+
+    order = [file.path for file in plan_folder(files, world.folder()).wanted]
+
+    assert order[-1] == "manifest.json"
+    journals = [name for name in order if name.startswith("journal/")]
+    assert order[: len(journals)] == journals != []
 
 
 def test_inputs_that_are_kept_already_are_not_written_again(world: World) -> None:

@@ -158,6 +158,17 @@ async def test_a_command_that_ends_well_too_early_is_no_end_of_the_file(
     assert (tmp_path / "draft").read_bytes() == CONTENT
 
 
+async def test_a_command_that_ends_well_and_gives_nothing_is_not_asked_for_ever(
+    pod: LocalPod, tmp_path: Path
+) -> None:
+    pod.processes, pod.faults = False, [lambda _running, _block: b""] * 20
+
+    with pytest.raises(ClusterUnavailable, match="only a part"):
+        await transfer(pod).fetch(ROOT, TABLE, tmp_path / "draft")
+
+    assert len(pod.asked) == 4
+
+
 async def test_attempts_without_progress_are_bounded(pod: LocalPod, tmp_path: Path) -> None:
     pod.faults = [cut_after(0)] * 20
     waits = Waits()

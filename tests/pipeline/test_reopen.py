@@ -5,7 +5,7 @@ import pytest
 
 from grace.cli.main import invoke
 from grace.errors import RunFolderError
-from grace.pipeline.reopen import reopen
+from grace.pipeline.reopen import input_copies, reopen
 from grace.runs.folder import RunFolder, find_runs
 from inputs import input_flags, write_inputs
 
@@ -80,3 +80,25 @@ def test_an_unfinished_run_without_its_inputs_cannot_go_on_and_says_why(
     runs[0].manifest_path.unlink()
     assert invoke(["resume", str(runs[0].path)]) == 2
     assert "is not there any more" in capsys.readouterr().err
+
+
+def test_copies_beside_the_results_stand_for_what_is_gone(tmp_path: Path) -> None:
+    there, out = tmp_path / "there", tmp_path / "out"
+    there.mkdir()
+    for ending in (".yaml", ".csv"):
+        shutil.copy(EXAMPLE.with_suffix(ending), there / f"mine{ending}")
+    own = ["--study", str(there / "mine.yaml"), "--input", f"scalar_adjectives={there}/mine.csv"]
+    assert invoke(["run", "--dry-run", "--out", str(out), *own]) == 0
+    runs = find_runs(out)
+    copies = input_copies(out, runs[0].timestamp)
+    copies.mkdir(parents=True)
+    for path in there.iterdir():
+        path.rename(copies / path.name)
+    for folder in runs:
+        reopened = reopen(folder, folder.read_record())
+        assert reopened.notes == ()
+        assert reopened.inputs[0].source == str(copies / "mine.csv")
+    assert invoke(["validate", str(out)]) == 0
+    (copies / "mine.csv").write_bytes((copies / "mine.csv").read_bytes() + b"\n")
+    with pytest.raises(RunFolderError, match="has changed since the run"):
+        reopen(runs[0], runs[0].read_record())

@@ -7,7 +7,13 @@ imported by those that need them.
 
 import typer
 
-from grace.cli import cluster_checks, cluster_driving, cluster_profile, cluster_results
+from grace.cli import (
+    cluster_checks,
+    cluster_driving,
+    cluster_logs,
+    cluster_profile,
+    cluster_results,
+)
 
 app = typer.Typer(
     help="Run experiments on a Kubernetes cluster: one on this machine (kind, k3s, minikube), or a "
@@ -18,7 +24,7 @@ app.command()(cluster_checks.plan)
 app.command()(cluster_driving.run)
 app.command()(cluster_driving.resume)
 app.command()(cluster_results.status)
-app.command()(cluster_results.logs)
+app.command()(cluster_logs.logs)
 app.command("collect")(cluster_results.collect_command)
 app.command()(cluster_results.down)
 app.command()(cluster_checks.lint)
