@@ -251,6 +251,10 @@ def _settings_of_pods(
             "timestamp": timestamp,
             "concurrency": settings.concurrency or profile.jobs.concurrency,
             "drain_seconds": profile.jobs.drain_seconds,
+            # A server that is evicted loads its model again; its queries wait for that.
+            "patience_seconds": max(
+                settings.patience_seconds, 60.0 * profile.model_servers.startup_minutes
+            ),
             "extractor": extractor,
             # The endpoints are the cluster's own servers, started with the catalogue's weights.
             "as_catalogued": settings.endpoint is None,
