@@ -12,7 +12,7 @@ from grace.cluster.executor.judging import ServerRules, judge_job, judge_server,
 from grace.cluster.executor.outcome import Counts, Outcome, read_outcome, together
 from grace.cluster.executor.reasons import making_trouble, pod_failure, pod_trouble
 
-_GPU = "nvidia.com/gpu"
+_GPU = frozenset({"nvidia.com/gpu"})
 _NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _RULES = ServerRules(timedelta(minutes=60), timedelta(hours=24), _GPU)
 

@@ -57,11 +57,22 @@ def test_steps_run_the_command_that_anybody_can_run() -> None:
         *asked,
         *LOGS,
     ]
-    assert command(run, StepKind.EXTRACT) == ["grace", "stage", "extract", *cell["exp1"], *LOGS]
+    wait = ("--wait-minutes", "60")
+    extract = ["grace", "stage", "extract", *cell["exp1"], *wait, *LOGS]
+    assert command(run, StepKind.EXTRACT) == extract
     assert command(run, StepKind.FINISH, "exp2") == [
-        *("grace", "stage", "tabulate", "summarise", "validate", *cell["exp2"], *LOGS),
+        *("grace", "stage", "tabulate", "summarise", "validate", *cell["exp2"], *wait, *LOGS),
         "--accept-missing",
     ]
+
+
+def test_a_served_extractor_is_asked_in_its_own_dialect() -> None:
+    run = a_run("local", "gpt2", extractor="smollm2-135m")
+    asked = command(run, StepKind.EXTRACT)
+    address, dialect = (
+        asked[asked.index(flag) + 1] for flag in ("--extractor-endpoint", "--server")
+    )
+    assert (address, dialect) == ("http://model-smollm2-135m:8000", "llamacpp")
 
 
 def test_weights_are_pulled_into_the_store_that_the_server_reads() -> None:

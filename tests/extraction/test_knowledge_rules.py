@@ -339,6 +339,10 @@ def test_no_repetition_makes_reading_slow(piece: str) -> None:
 
 
 def _seconds(text: str) -> float:
+    return min(_once(text) for _ in range(3))
+
+
+def _once(text: str) -> float:
     before = time.process_time()
     parse({"prior": text, "knowledge": text})
     return time.process_time() - before

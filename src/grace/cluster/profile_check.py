@@ -141,9 +141,6 @@ def _groups(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
         words = f"profile {profile.name} says autoscaler hpa; the cluster serves no metrics for it"
         remedy = "set model_servers.autoscaler: none"
         yield ProfileFinding(Standing.WRONG, "model_servers.autoscaler", words, remedy)
-    if "argoproj.io" not in facts.api_groups:
-        words = "the cluster has no Argo Workflows, so `grace workflow` cannot be used there"
-        yield ProfileFinding(Standing.DOUBTFUL, "", words, "use `grace cluster run`")
 
 
 def _secrets(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
