@@ -268,12 +268,6 @@ def test_autoscalers_need_what_serves_them() -> None:
         assert check(facts, profile) == ()
 
 
-def test_a_cluster_without_argo_can_still_run_jobs() -> None:
-    finding = only(check(replace(nrp_facts(), api_groups=frozenset({"batch"}))))
-    assert finding.standing is Standing.DOUBTFUL
-    assert "grace cluster run" in finding.remedy
-
-
 def test_a_secret_with_another_key_is_wrong_and_a_missing_one_is_doubtful() -> None:
     facts = nrp_facts()
     other = {**(facts.secrets or {}), "grace-hub": frozenset({"HUGGINGFACE_TOKEN"})}
@@ -305,4 +299,4 @@ def test_what_the_cluster_does_not_say_is_not_known_and_never_wrong() -> None:
 def test_wrong_things_come_first() -> None:
     facts = replace(nrp_facts(), namespace_exists=False, quotas=None, api_groups=frozenset())
     standings = [finding.standing for finding in check(facts)]
-    assert standings == [Standing.WRONG, Standing.DOUBTFUL, Standing.UNKNOWN]
+    assert standings == [Standing.WRONG, Standing.UNKNOWN]

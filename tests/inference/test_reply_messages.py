@@ -3,8 +3,8 @@
 import pytest
 from fake_server import chat_reply
 
-from grace.errors import BadReply, UsageError
-from grace.inference.reply import chat_generation, choose_model
+from grace.errors import BadReply, IdentityMismatch, UsageError
+from grace.inference.reply import SameModel, chat_generation, choose_model
 
 LONG = "x" * 1_000_000
 
@@ -26,3 +26,11 @@ def test_names_of_models_cannot_move_the_cursor(asked: str | None) -> None:
     with pytest.raises(UsageError) as caught:
         choose_model(asked, ["\x1b[31mred", "\0"], "server")
     assert str(caught.value).isprintable()
+
+
+def test_the_name_of_another_model_is_cut() -> None:
+    same = SameModel()
+    same.check({"model": "tiny"}, "server")
+    with pytest.raises(IdentityMismatch) as caught:
+        same.check({"model": LONG}, "server")
+    assert len(str(caught.value)) < 400

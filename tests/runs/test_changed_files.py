@@ -10,6 +10,8 @@ import pytest
 from grace.cli.main import invoke
 from grace.engine.journal import read_journal
 from grace.engine.plan import plan_responses, plan_scores
+from grace.engine.queries import QueryKey
+from grace.engine.record import Record, corrupt
 from grace.errors import CorruptJournal, RunFolderError
 from grace.pipeline.reopen import reopen
 from grace.runs.csvfile import csv_bytes, read_table, write_bytes
@@ -210,7 +212,7 @@ def test_scores_that_are_no_scores_are_corrupt(
     change_values(folder, change)
     records = read_journal(folder.journal).records
     plan = plan_scores(reopen(folder, folder.read_record()).inputs[0])
-    with pytest.raises(CorruptJournal, match="the journal's answer to score"):
+    with pytest.raises(CorruptJournal, match="the journal's answer to 'score'"):
         score_all(plan, records)
 
 
@@ -250,3 +252,9 @@ def test_a_number_that_no_score_is_leaves_its_row_empty(toy_runs: Runs, number: 
     failed = [one for one in score_all(plan, records).values() if one.distribution is None]
     assert failed
     assert all(len(one.error) < 200 for one in failed)
+
+
+def test_what_hides_in_a_records_names_is_shown_as_such() -> None:
+    record = Record(QueryKey("k\x00"), "\x00", "\x1b[31m", "answered", {}, "", "", 1, 0.0, "")
+    message = str(corrupt(record, "a number is missing"))
+    assert message.isprintable()

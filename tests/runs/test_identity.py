@@ -63,3 +63,12 @@ def test_all_differences_are_named_in_order() -> None:
     names = [line.partition(":")[0] for line in identity_differences(IDENTITY, other)]
     assert names == sorted(names)
     assert {"server.dialect", "asking.seed", "experiment", "server.dtype"} <= set(names)
+
+
+def test_a_long_or_hidden_value_is_cut_and_shown_in_a_difference() -> None:
+    # A run folder may come from anywhere, and a terminal must not obey it.
+    other = IDENTITY.model_copy(update={"server": {**IDENTITY.server, "version": "\x1b" * 100_000}})
+    (line,) = identity_differences(IDENTITY, other)
+    assert len(line) < 300
+    assert "\x1b" not in line
+    assert "100,000 characters" in line

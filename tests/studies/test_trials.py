@@ -152,6 +152,11 @@ def test_a_bad_value_in_study_1_names_row_column_value_and_remedy(
     assert fault.startswith(f"trials.csv, {problem}")
 
 
+def test_a_long_question_is_cut_in_the_message() -> None:
+    (fault,) = faults(KNOWLEDGE, as_csv(knowledge(priorQ="How many? " * 10_000)))
+    assert len(fault) < 400
+
+
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [

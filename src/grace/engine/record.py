@@ -156,7 +156,8 @@ def value_digest(record: Record, name: str) -> bytes:
 def corrupt(record: Record, problem: str) -> CorruptJournal:
     """Return the error for a record whose value Grace did not write."""
     return CorruptJournal(
-        f"the journal's answer to {record.stage} {record.probe[:60]!r} ({record.key[:40]}): "
+        f"the journal's answer to {record.stage[:20]!r} {record.probe[:60]!r} "
+        f"({record.key[:40]!r}): "
         f"{problem}. Something else wrote to the journal: restore it, or start another run with "
         "--new"
     )

@@ -282,7 +282,7 @@ class SameModel:
         if self.name:
             raise IdentityMismatch(
                 f"{where}: the answer is of another model than those before",
-                [f"model: {self.name!r} before, {named!r} now"],
+                [f"model: {self.name[:_SHOWN_NAME]!r} before, {named[:_SHOWN_NAME]!r} now"],
             )
         self.name = named
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from grace.errors import IdentityMismatch
+from grace.hiding import printable
+
+_SHOWN = 200
 
 
 class InputIdentity(BaseModel):
@@ -111,10 +114,16 @@ def identity_differences(recorded: BaseModel, wanted: BaseModel) -> list[str]:
     after = _flat(wanted.model_dump(mode="json"))
     missing = "(absent)"
     return [
-        f"{name}: {before.get(name, missing)} -> {after.get(name, missing)}"
+        f"{_shown(name)}: {_shown(before.get(name, missing))} -> {_shown(after.get(name, missing))}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name, missing) != after.get(name, missing)
     ]
+
+
+def _shown(value: JsonValue) -> str:
+    # A file of a run may come from anywhere.
+    text = printable(str(value))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"
 
 
 def _flat(value: JsonValue, prefix: str = "") -> dict[str, JsonValue]:

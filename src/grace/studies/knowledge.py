@@ -32,6 +32,7 @@ PERCENTS = tuple(range(0, 101, 10))
 _PRIOR_QUESTION = re.compile(
     r"How many of the 3 (?P<items>.+?) do you think (?P<verb>\w+)(?P<rest>\b.*)\?", re.DOTALL
 )
+_SHOWN = 100
 _SINGULAR = {"have": "has", "are": "is", "were": "was", "do": "does"}
 _LINE_BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
 
@@ -56,7 +57,7 @@ def _derive(values: Mapping[str, str]) -> dict[str, str]:
     if match is None or match["verb"] not in _SINGULAR:
         raise VariableFault(
             "priorQ",
-            f"is {prior!r}; expected 'How many of the 3 ITEMS do you think have ...?' "
+            f"is {prior[:_SHOWN]!r}; expected 'How many of the 3 ITEMS do you think have ...?' "
             "(or are, were, do in place of have)",
         )
     if int(values["observe"]) > int(values["access"]):
