@@ -110,6 +110,17 @@ async def test_another_runs_results_are_not_deleted_with_mine(
     assert api.names("persistentvolumeclaims") == ["grace-output"]
 
 
+async def test_jobs_of_every_run_go_with_the_volumes_that_their_pods_hold(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    mine = await finished(client, small_run(experiments=("exp2",)))
+    await finished(client, small_run(experiments=("exp2",), timestamp=_OTHER))
+    assert len(api.names("jobs")) > len(mine.steps)
+    await down(client, mine, delete_results=True, even_uncollected=True)
+    # A claim stays, being deleted, as long as a pod that ended has it mounted.
+    assert api.names("jobs") == api.names("statefulsets") == []
+
+
 async def test_a_run_at_work_keeps_the_volumes_even_when_told_twice(
     api: FakeApi, client: ClusterClient
 ) -> None:

@@ -28,6 +28,7 @@ from grace.cli.cluster_options import (
     RunName,
     Yes,
     asks_for_a_run,
+    confirm,
     connected,
     place_of,
 )
@@ -46,7 +47,7 @@ from grace.cluster.collect import keep_inputs
 from grace.cluster.preparing import adjusted
 from grace.cluster.profile import load_profile
 from grace.cluster.request import ClusterRun
-from grace.errors import ClusterError, GraceError, RunInterrupted, UsageError
+from grace.errors import ClusterError, GraceError, RunInterrupted
 
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
@@ -274,13 +275,18 @@ async def _leave(client: "ClusterClient", desired: "Desired", *, ask: bool) -> s
     """Stop the model servers, unless the user wants them to stay, and say what was done."""
     from grace.cluster.executor.stopping import stop_servers
 
-    stay = (
-        ask
-        and sys.stdin.isatty()
-        and not typer.confirm(
-            "Stop its model servers as well, so that they hold no GPU?", default=True
+    try:
+        stay = (
+            ask
+            and sys.stdin.isatty()
+            and not typer.confirm(
+                "Stop its model servers as well, so that they hold nothing while nobody looks?",
+                default=True,
+            )
         )
-    )
+    except typer.Abort:
+        # Ctrl-C once more: away at once.
+        stay = True
     if stay:
         hours = desired.run.profile.model_servers.deadline_hours
         return f"its model servers stay up, for {hours:g} hours at most"
@@ -290,12 +296,8 @@ async def _leave(client: "ClusterClient", desired: "Desired", *, ask: bool) -> s
 
 
 def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is nobody to ask; give --yes to say so beforehand")
-    if not typer.confirm(question):
-        raise UsageError("nothing was sent")
+    if not yes:
+        confirm(question, "nothing was sent")
 
 
 def _say_next(command: str) -> None:

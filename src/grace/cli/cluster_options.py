@@ -8,11 +8,13 @@ in `_asked`; `asks_for_a_run` gives them to a command, in front of its own.
 import asyncio
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import stamina.instrumentation
 import typer
 
 from grace.cli import options
@@ -195,12 +197,32 @@ def connected(
     return asyncio.run(with_client(context, work))
 
 
+def confirm(question: str, otherwise: str) -> None:
+    """
+    Ask, and go on only after a yes.
+
+    Args:
+        question: What is asked.
+
+        otherwise: What is so after a no.
+
+    Raises:
+        UsageError: The answer is no, or there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is nobody to ask; give --yes to say so beforehand")
+    if not typer.confirm(question):
+        raise UsageError(otherwise)
+
+
 async def with_client(
     context: str | None, work: "Callable[[ClusterClient], Coroutine[Any, Any, _T]]"
 ) -> _T:
     """Do work with a client of the cluster; see `connected`."""
     from grace.cluster.client import ClusterClient
 
+    # What is tried again is told when it is given up.
+    stamina.instrumentation.set_on_retry_hooks([])
     async with await ClusterClient.connect(context) as client:
         return await work(client)
 

@@ -15,6 +15,7 @@ from grace.cli.cluster_options import (
     ProfileOption,
     RunName,
     Yes,
+    confirm,
     connected,
     place_of,
 )
@@ -146,10 +147,10 @@ def down(
         request = await named_run(client, place, name, input_)
         if delete_results and not yes:
             lost = ", collected or not" if even_uncollected else ""
-            typer.confirm(
+            confirm(
                 f"Delete everything of Grace in {request.namespace} on {client.server}, the volumes "
                 f"with all results as well{lost}?",
-                abort=True,
+                "nothing was deleted",
             )
         desired = Desired(request, default_builders())
         deleted = await take_down(

@@ -176,7 +176,7 @@ def print_collection(found: Collection, run: ClusterRun) -> None:
         return
     out.print(
         "not everything is here; what is left of the run on the cluster is needed still: "
-        f"grace cluster status {run.timestamp}",
+        f"grace cluster status {run.timestamp} --namespace {run.namespace}",
         style="yellow",
         markup=False,
     )

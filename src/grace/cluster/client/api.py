@@ -325,8 +325,8 @@ class Api:
             raise ClusterUnavailable(f"cannot {doing}: {self.access.server} is silent") from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise ClusterUnavailable(
-                f"cannot {doing}: the connection to {self.access.server} failed "
-                f"({type(error).__name__})"
+                f"cannot {doing}: the connection to {self.access.server} failed; is the cluster "
+                "up, and this machine on its network? `kubectl get nodes` must answer"
             ) from error
 
     def _compare_clocks(self, date: str) -> None:

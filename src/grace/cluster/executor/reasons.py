@@ -111,6 +111,11 @@ def _unscheduled(message: str, gpu_resources: Collection[str]) -> Trouble:
         remedy = (
             "the nodes that fit have taints; add tolerations to the profile if you may use them"
         )
+    elif "is being deleted" in message:
+        remedy = (
+            "its volume is still being deleted, and goes when no pod has it any more; `kubectl get "
+            "pods` shows those, and deleting their Jobs lets it go"
+        )
     elif "persistentvolumeclaim" in message.lower():
         remedy = (
             "its volume is not there; look at `kubectl get pvc` and the profile's storage classes"

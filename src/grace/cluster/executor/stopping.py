@@ -193,10 +193,10 @@ async def down(
         await _check_deletable(client, desired, even_uncollected=even_uncollected)
     stopped = await stop_servers(client, desired)
     deleted = [desired.servers[key].controller for key in stopped]
+    # A claim goes when no pod has it mounted, and pods that ended count until their Job is gone.
+    labels = OURS if delete_results else desired.labels
     for kind in _RUN_BOUND:
-        for item in (
-            await client.list_if_permitted(kind, run.namespace, labels=desired.labels) or ()
-        ):
+        for item in await client.list_if_permitted(kind, run.namespace, labels=labels) or ():
             target = id_of(item)
             if target not in deleted:
                 await client.delete(kind, target.name, run.namespace)
