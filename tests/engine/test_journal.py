@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import grace.engine.journal
-from grace.engine.journal import JournalWriter, Record, read_journal
+from grace.engine.journal import JournalReader, JournalWriter, Record, read_journal
 from grace.engine.plan import QueryKey
 from grace.errors import CorruptJournal, RunFolderError
 from strategies import records
@@ -283,3 +283,21 @@ def test_a_journal_that_changes_while_it_is_in_use_is_corrupt(tmp_path: Path) ->
     with pytest.raises(RunFolderError, match="cannot be read"):
         # A view that has no file open yet.
         records.answers()[ANSWER.key]
+
+
+def test_a_file_that_vanishes_before_it_is_read_held_nothing(tmp_path: Path) -> None:
+    # As if a shard had left, and removed its empty file, right after the folder was listed.
+    (tmp_path / "score-0of2-0001.jsonl").symlink_to(tmp_path / "gone")
+    assert read_journal(tmp_path).lines == 0
+
+
+def test_a_file_that_vanishes_after_it_was_read_is_missed(tmp_path: Path) -> None:
+    path = tmp_path / "score-0001.jsonl"
+    with JournalWriter(tmp_path, "score") as writer:
+        writer.append(Record(QueryKey("a"), "score", "p", "answered", {}, "", "", 1, 0.0, ""))
+    reader = JournalReader(tmp_path)
+    assert reader.read().lines == 1
+    path.unlink()
+    path.symlink_to(tmp_path / "gone")
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        reader.read()

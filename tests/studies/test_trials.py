@@ -2,6 +2,7 @@ import codecs
 import csv
 import hashlib
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +151,18 @@ def test_a_bad_value_in_study_1_names_row_column_value_and_remedy(
 ) -> None:
     (fault,) = faults(KNOWLEDGE, as_csv(knowledge(**changed)))
     assert fault.startswith(f"trials.csv, {problem}")
+
+
+def test_much_white_space_before_a_line_break_is_read_in_no_time() -> None:
+    def steps(length: int) -> float:
+        setup = f"a{' ' * length}b<br> c"
+        before = time.process_time()
+        assert parse_trials(KNOWLEDGE, as_csv(knowledge(story_setup=setup)), "trials.csv").trials
+        return time.process_time() - before
+
+    short, long = (min(steps(length) for _ in range(3)) for length in (5_000, 20_000))
+    # Quadratic time would be 16 times as much: a second.
+    assert long < 8 * short + 0.1
 
 
 def test_a_long_question_is_cut_in_the_message() -> None:

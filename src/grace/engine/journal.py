@@ -11,6 +11,7 @@ line anywhere else means that something else wrote to the file, and raises
 `CorruptJournal`: dropping it would ask finished queries twice.
 """
 
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ class JournalReader:
 
     def _continue(self, file: int) -> None:
         path = self._paths[file]
-        with _opened(path) as stream:
+        with _opened(path, gone_is_empty=not self._ends[file]) as stream:
             stream.seek(self._ends[file])
             for line in stream:
                 if not line.endswith(b"\n"):
@@ -122,9 +123,16 @@ def read_journal(folder: Path) -> JournalState:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path, *, gone_is_empty: bool) -> Iterator[IO[bytes]]:
     try:
-        with path.open("rb") as stream:
+        try:
+            stream: IO[bytes] = path.open("rb")
+        except FileNotFoundError:
+            if not gone_is_empty:
+                raise
+            # A process that shares the run removed it when it left: it held nothing.
+            stream = io.BytesIO()
+        with stream:
             yield stream
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error

@@ -34,7 +34,7 @@ _PRIOR_QUESTION = re.compile(
 )
 _SHOWN = 100
 _SINGULAR = {"have": "has", "are": "is", "were": "was", "do": "does"}
-_LINE_BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
+_LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 _PERCENT_LIST = ", ".join(f"{percent}%" for percent in PERCENTS)
 _STORY_AND_SPEECH = "{story}\n\n{speech_text}"
@@ -48,7 +48,8 @@ _BETTING = (
 
 
 def _plain(text: str) -> str:
-    return _LINE_BREAK.sub("\n", text).strip()
+    # White space around a break is not matched: many of it would be looked at again and again.
+    return "\n".join(piece.strip() for piece in _LINE_BREAK.split(text)).strip()
 
 
 def _derive(values: Mapping[str, str]) -> dict[str, str]:
