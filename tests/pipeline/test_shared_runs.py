@@ -256,6 +256,8 @@ def test_a_shard_that_is_killed_while_it_begins_leaves_a_run_that_can_begin(work
     assert not work.folder().begun
     for other in work.shards("respond", 2):
         assert other.wait() == 0, other.output
+    # Whoever has the run for itself next sweeps what the killed one left.
+    assert work.run("extract")[0] == 0
     assert not list(work.folder().path.glob(".*"))
 
 
