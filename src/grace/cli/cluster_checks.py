@@ -10,6 +10,7 @@ from grace.catalogue.spec import load_catalogue
 from grace.cli import options
 from grace.cli.cluster_options import Asked, asks_for_a_run, need_kubernetes
 from grace.cli.cluster_tables import print_capacity, print_findings
+from grace.cli.exits import EXIT_FAILED
 from grace.cli.outcome import print_plan
 from grace.cli.screen import out
 from grace.cluster.request import ClusterRun
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from grace.cluster.manifests import Manifest
     from grace.cluster.policies import Finding
 
-_EXIT_FAILED = 1
-
 
 @asks_for_a_run
 def plan(asked: Asked, *, tokens_per_second: options.TokensPerSecond = None) -> None:
@@ -41,7 +40,7 @@ def plan(asked: Asked, *, tokens_per_second: options.TokensPerSecond = None) -> 
     problems = print_request(asked, request, tokens_per_second)
     findings = _findings(request)
     print_findings(findings, len(_objects(request)))
-    raise typer.Exit(_EXIT_FAILED if problems or _violations(findings) else 0)
+    raise typer.Exit(EXIT_FAILED if problems or _violations(findings) else 0)
 
 
 @asks_for_a_run
@@ -51,7 +50,7 @@ def lint(asked: Asked) -> None:
     request = asked.prepared()
     findings = _findings(request)
     print_findings(findings, len(_objects(request)))
-    raise typer.Exit(_EXIT_FAILED if _violations(findings) else 0)
+    raise typer.Exit(EXIT_FAILED if _violations(findings) else 0)
 
 
 @asks_for_a_run
@@ -83,7 +82,7 @@ def render(
     )
     findings = _findings(request)
     print_findings(findings, len(_objects(request)))
-    raise typer.Exit(_EXIT_FAILED if _violations(findings) else 0)
+    raise typer.Exit(EXIT_FAILED if _violations(findings) else 0)
 
 
 def print_request(

@@ -40,7 +40,9 @@ from grace.cli.cluster_results import (
     command_for,
     exit_of,
     named_run,
+    say_next,
 )
+from grace.cli.exits import EXIT_FAILED
 from grace.cli.screen import err
 from grace.cli.screen import out as screen_out
 from grace.cluster.collect import keep_inputs
@@ -79,7 +81,6 @@ ResultsOut = Annotated[
 PACING: "Pacing | None" = None
 """How often the cluster is looked at; None is the executor's own choice."""
 
-_EXIT_FAILED = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -170,7 +171,7 @@ def apply(asked: Asked, *, yes: Yes = False) -> None:
         with ClusterScreen() as screen:
             await _set_up(client, desired, screen)
         screen_out.print(f"run {request.timestamp} is set up in {request.namespace}", markup=False)
-        _say_next(command_for("resume", request, asked.place))
+        say_next(command_for("resume", request, asked.place))
 
     connected(asked.place.context, work)
 
@@ -214,16 +215,16 @@ async def _drive(
         # Nobody looks after its servers any more.
         with contextlib.suppress(ClusterError):
             await _leave(client, desired, ask=False)
-        _say_next(resuming)
+        say_next(resuming)
         raise
     if not err.is_terminal:
         # On a terminal it stands there already.
         screen_out.print(run_view(status, datetime.now(UTC)))
-    code = _EXIT_FAILED if status.exit_code is None else status.exit_code
+    code = EXIT_FAILED if status.exit_code is None else status.exit_code
     if not collect:
-        _say_next(command_for("collect", request, place))
+        say_next(command_for("collect", request, place))
         return code
-    found = await collect_here(client, request, out)
+    found = await collect_here(client, request, place, out)
     return code or exit_of(found)
 
 
@@ -298,8 +299,3 @@ async def _leave(client: "ClusterClient", desired: "Desired", *, ask: bool) -> s
 def _confirm(question: str, *, yes: bool) -> None:
     if not yes:
         confirm(question, "nothing was sent")
-
-
-def _say_next(command: str) -> None:
-    err.print("next:", style="bold", end=" ")
-    err.print(command, markup=False)

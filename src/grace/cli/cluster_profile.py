@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grace.cli.cluster_options import Context, Namespace, connected, place_of
+from grace.cli.exits import EXIT_FAILED
 from grace.cli.screen import out
 from grace.cluster.profile import BUILT_IN, Profile, load_profile
 from grace.cluster.site_rules import SiteRule
@@ -22,7 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_EXIT_FAILED = 1
 _COLOURS = {"wrong": "red", "doubtful": "yellow", "unknown": "dim"}
 
 ProfileName = Annotated[
@@ -100,7 +100,7 @@ def check(
             style="red" if wrong else "green",
             markup=False,
         )
-        return _EXIT_FAILED if wrong else 0
+        return EXIT_FAILED if wrong else 0
 
     raise typer.Exit(connected(place.context, work))
 

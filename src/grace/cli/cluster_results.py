@@ -20,6 +20,7 @@ from grace.cli.cluster_options import (
     place_of,
 )
 from grace.cli.cluster_tables import print_collection
+from grace.cli.exits import EXIT_FAILED, EXIT_INCOMPLETE
 from grace.cli.models import shown_progress
 from grace.cli.options import parse_inputs
 from grace.cli.screen import err, out
@@ -47,8 +48,6 @@ RunInput = Annotated[
 RESULTS = Path("results")
 """Where results go unless another folder is given."""
 
-_EXIT_FAILED = 1
-_EXIT_INCOMPLETE = 3
 _WATCH_SECONDS = 10.0
 
 
@@ -80,10 +79,10 @@ def status(
                     found = await run_status(client, desired)
         out.print(run_view(found, datetime.now(UTC)))
         if found.finished and found.collection is None:
-            _say_next(command_for("collect", desired.run, place))
+            say_next(command_for("collect", desired.run, place))
         elif not found.finished:
-            _say_next(command_for("resume", desired.run, place))
-        return _EXIT_INCOMPLETE if found.exit_code is None else found.exit_code
+            say_next(command_for("resume", desired.run, place))
+        return EXIT_INCOMPLETE if found.exit_code is None else found.exit_code
 
     raise typer.Exit(connected(place.context, work))
 
@@ -108,7 +107,7 @@ def collect_command(
 
     async def work(client: "ClusterClient") -> int:
         request = await named_run(client, place, name, input_, out)
-        return exit_of(await collect_here(client, request, out))
+        return exit_of(await collect_here(client, request, place, out))
 
     raise typer.Exit(connected(place.context, work))
 
@@ -220,7 +219,9 @@ def _content(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read: {error.strerror}; check the path") from error
 
 
-async def collect_here(client: "ClusterClient", request: ClusterRun, to: Path | None) -> Collection:
+async def collect_here(
+    client: "ClusterClient", request: ClusterRun, place: Place, to: Path | None
+) -> Collection:
     """Collect a run's results, show how it goes, and print what was found."""
     from grace.cluster.executor.records import mark_collected
 
@@ -230,7 +231,7 @@ async def collect_here(client: "ClusterClient", request: ClusterRun, to: Path | 
 
     with shown_progress() as progress:
         found = await collect(client, request, to or RESULTS, progress, note=note)
-    print_collection(found, request)
+    print_collection(found, command_for("status", request, place))
     return found
 
 
@@ -239,7 +240,7 @@ def exit_of(found: Collection) -> int:
     if found.whole:
         return 0
     wrong = any(one.refusal or (one.faults and one.folder.closed) for one in found.folders)
-    return _EXIT_FAILED if wrong else _EXIT_INCOMPLETE
+    return EXIT_FAILED if wrong else EXIT_INCOMPLETE
 
 
 def command_for(command: str, request: ClusterRun, place: Place) -> str:
@@ -250,6 +251,7 @@ def command_for(command: str, request: ClusterRun, place: Place) -> str:
     return shlex.join(words)
 
 
-def _say_next(command: str) -> None:
+def say_next(command: str) -> None:
+    """Print what to type next, apart from what goes on to other programs."""
     err.print("next:", style="bold", end=" ")
     err.print(command, markup=False)

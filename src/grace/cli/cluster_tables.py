@@ -10,7 +10,6 @@ from rich.text import Text
 
 from grace.cli.screen import err, out, visible
 from grace.cluster.collect import Collection
-from grace.cluster.request import ClusterRun
 
 if TYPE_CHECKING:
     from grace.cluster.capacity import CapacityPlan, Demand, ModelPlan
@@ -149,8 +148,8 @@ def _print_volumes(plan: "CapacityPlan") -> None:
     out.print(f"storage: {plan.storage_gb:g} GB: {', '.join(said)}", markup=False)
 
 
-def print_collection(found: Collection, run: ClusterRun) -> None:
-    """Print what was collected, folder by folder, and what to do about what was not."""
+def print_collection(found: Collection, status: str) -> None:
+    """Print what was collected, folder by folder, and the command to look at what was not."""
     for one in found.folders:
         place = str(one.folder.path)
         if one.refusal:
@@ -175,8 +174,7 @@ def print_collection(found: Collection, run: ClusterRun) -> None:
         out.print("everything is here, and compared with the cluster by SHA-256", style="green")
         return
     out.print(
-        "not everything is here; what is left of the run on the cluster is needed still: "
-        f"grace cluster status {run.timestamp} --namespace {run.namespace}",
+        f"not everything is here; what is left of the run on the cluster is needed still: {status}",
         style="yellow",
         markup=False,
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from grace.cli.exits import EXIT_FAILED, EXIT_INCOMPLETE
 from grace.cli.outcome import print_agreement, print_summary
 from grace.cli.screen import err, out, print_formula_note, visible
 from grace.cli.standing import print_standings, print_unbegun
@@ -25,9 +26,6 @@ RunPath = Annotated[
     Path,
     typer.Argument(help="A run folder, or a folder given as --out with all runs in it."),
 ]
-
-EXIT_FAILED = 1
-EXIT_INCOMPLETE = 3
 
 
 def status(path: RunPath) -> None:

@@ -8,7 +8,7 @@ follows is pure. The same run always gives the same objects.
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
@@ -158,8 +158,3 @@ class ClusterRun:
     def config(self) -> dict[str, JsonValue]:
         """The config file that all pods of the run share: `grace stage … --config`."""
         return self.settings.model_dump(mode="json", exclude_defaults=True)
-
-
-def read_file(path: Path, name: str) -> InputFile:
-    """Return a file of the user's under the name that pods see."""
-    return InputFile(name, path.read_bytes())

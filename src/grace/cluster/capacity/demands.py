@@ -7,19 +7,8 @@ from grace.cluster.capacity.result import Demand, Volume
 from grace.cluster.gpus import choose_gpus
 from grace.cluster.profile import ClaimSettings, Profile, Resources
 from grace.cluster.request import CONFIG_MAP_BYTES, ClusterRun
+from grace.cluster.server_size import server_resources
 from grace.cluster.steps import Step, StepKind
-
-_GPU_SERVER_EPHEMERAL_GB = 20
-_CPU_SERVER_EPHEMERAL_GB = 1
-
-
-def server_resources(spec: ModelSpec, profile: Profile) -> Resources:
-    """Return what one pod of a model's server asks for, beside GPUs."""
-    own = profile.model_servers.cpu_resources
-    if own is not None and not spec.gpus:
-        return own
-    ephemeral = _GPU_SERVER_EPHEMERAL_GB if spec.gpus else _CPU_SERVER_EPHEMERAL_GB
-    return Resources(cpu=spec.cpu, memory_gb=spec.memory_gb, ephemeral_gb=ephemeral)
 
 
 def server_demand(spec: ModelSpec, profile: Profile) -> Demand:

@@ -7,7 +7,6 @@ from grace.cluster.capacity.demands import (
     claim_gb,
     served_models,
     server_demand,
-    server_resources,
     volumes,
 )
 from grace.cluster.capacity.moments import fits, moments
@@ -17,6 +16,7 @@ from grace.cluster.capacity.utilisation import utilisation
 from grace.cluster.gpus import choose_gpus
 from grace.cluster.profile import Profile
 from grace.cluster.request import ClusterRun
+from grace.cluster.server_size import server_resources
 from grace.cluster.units import in_gb, parse_quantity
 from grace.errors import UsageError
 from grace.pipeline.forecast import ModelForecast

@@ -39,7 +39,6 @@ from grace.cluster.manifests.servers import (
     server_command,
     server_environment,
     server_image,
-    server_resources,
 )
 from grace.cluster.manifests.storage import (
     claim_volume,
@@ -49,6 +48,7 @@ from grace.cluster.manifests.storage import (
 )
 from grace.cluster.names import peers_name, server_name, slug, weights_name
 from grace.cluster.request import PORT, WEIGHTS, ClusterRun, ServerModels
+from grace.cluster.server_size import server_resources
 
 _PORT_NAME = "http"
 _END_SECONDS = 60

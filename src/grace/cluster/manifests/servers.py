@@ -15,8 +15,9 @@ from grace.catalogue.model import ModelSpec
 from grace.catalogue.weights import weights_path
 from grace.cluster.manifests.gpus import gpu_option
 from grace.cluster.names import slug
-from grace.cluster.profile import Profile, Resources
+from grace.cluster.profile import Profile
 from grace.cluster.request import PORT, WEIGHTS, ServerModels
+from grace.cluster.server_size import server_resources
 from grace.errors import UsageError
 
 ADAPTERS = PurePosixPath("/grace/adapters")
@@ -28,7 +29,6 @@ CACHE = PurePosixPath("/grace/cache")
 _LISTED_TOKENS = 128
 # vLLM's own limit is 16; ranks of published adapters go up to this, and memory is the only cost.
 _LORA_RANK = 64
-_GPU_CACHE_GB = 20.0
 
 
 def server_command(server: ServerModels, profile: Profile) -> list[str]:
@@ -107,18 +107,6 @@ def server_environment(server: ServerModels, profile: Profile) -> Mapping[str, s
     if spec.server == "tgi":
         own = {"HUGGINGFACE_HUB_CACHE": CACHE / "huggingface/hub"}
     return {name: str(value) for name, value in (shared | own).items()}
-
-
-def server_resources(spec: ModelSpec, profile: Profile) -> Resources:
-    """Return what a model's server asks for, apart from GPUs."""
-    own = profile.model_servers.cpu_resources
-    if not spec.gpus and own is not None:
-        return own
-    return Resources(
-        cpu=float(spec.cpu),
-        memory_gb=spec.memory_gb,
-        ephemeral_gb=_GPU_CACHE_GB if spec.gpus else 1.0,
-    )
 
 
 def adapter_store(spec: ModelSpec) -> PurePosixPath:
