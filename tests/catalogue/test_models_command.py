@@ -33,7 +33,8 @@ def test_list_is_one_plain_line_a_model() -> None:
     row = next(line for line in lines if line.startswith("llama-3-70b "))
     assert row.split("  ", 1)[1].split() == [
         *("meta-llama/Meta-Llama-3-70B-Instruct", "llama3", "gated", "chat", "vllm"),
-        *("4", "×", "A100-40", "or", "2", "×", "A100-80", "-"),  # noqa: RUF001
+        *("4", "×", "A100-40", "or", "2", "×", "A100-80"),  # noqa: RUF001
+        *("or", "4", "×", "48", "GB", "-"),  # noqa: RUF001
     ]
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from grace.cli.cluster_checks import check_objects
 from grace.cli.cluster_logs import pods_of, readable
 from grace.cli.cluster_options import Place, need_kubernetes
 from grace.cli.main import invoke
 from grace.cluster.preparing import prepare_run
 from grace.cluster.profile import load_profile
-from grace.errors import UsageError
+from grace.errors import ClusterError, UsageError
 from grace.settings import RunSettings
 
 NEED_RUNS = ("plan", "run", "lint", "apply", "render --out there")
@@ -164,3 +165,28 @@ def test_the_pods_of_a_run_are_its_own_and_those_of_its_servers() -> None:
     ]
 
     assert pods_of(run, pods) == [pods[0], pods[2]]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["lint"], 0), (["plan"], 1), (["render", "--out", "FOLDER"], 0)]
+)
+def test_images_that_are_not_named_yet_break_no_rule_and_are_planned_as_a_problem(
+    command: list[str], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tmp_path / "rendered") if word == "FOLDER" else word for word in command]
+    words += ["--profile", "nrp", "--namespace", "my-lab", "--model", "gpt2", "--limit", "2"]
+    assert invoke(["cluster", *words]) == code
+    text = " ".join(capsys.readouterr().out.split())
+    assert "[image-placeholder]" in text
+    assert "images.runner" in text
+    assert "0 violations, 1 not ready to be sent" in text
+
+
+def test_nothing_is_sent_while_images_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    nrp, asked = load_profile("nrp"), RunSettings(model=("gpt2",), limit=2)
+    request = prepare_run(asked, nrp, namespace="my-lab")
+    with pytest.raises(ClusterError, match="1 finding keeps this run from being sent"):
+        check_objects(request)
+    assert "registry.example.org" in capsys.readouterr().out
+    named = nrp.model_copy(update={"images": load_profile("local").images})
+    check_objects(prepare_run(asked, named, namespace="my-lab"))

@@ -139,6 +139,8 @@ def variants() -> tuple[Variant, ...]:
 
 def _variants() -> Iterator[tuple[str, ClusterRun]]:
     scaled = {"controller": "statefulset", "replicas": 2, "max_replicas": 5}
+    # Pods on several nodes need a volume that all of them can mount.
+    shared = {"weights": {"storage_class": "rook-cephfs", "size_gb": 10, "access": "ReadWriteMany"}}
     nrp = load_profile("nrp")
     yield "local", a_run()
     yield "local, a model that is fetched", a_run("local", "gemma-3-270m")
@@ -150,7 +152,9 @@ def _variants() -> Iterator[tuple[str, ClusterRun]]:
     )
     yield (
         "a pod autoscaler",
-        a_run(changed("nrp", model_servers={**scaled, "autoscaler": "hpa"}), "gpt2"),
+        a_run(
+            changed("nrp", model_servers={**scaled, "autoscaler": "hpa"}, storage=shared), "gpt2"
+        ),
     )
     yield (
         "keda",
@@ -162,6 +166,7 @@ def _variants() -> Iterator[tuple[str, ClusterRun]]:
                     "autoscaler": "keda",
                     "keda_prometheus": "http://prometheus.monitoring:9090",
                 },
+                storage=shared,
             ),
             *("gpt2", "gemma-on-tgi", "smollm2-135m"),
         ),

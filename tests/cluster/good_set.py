@@ -86,9 +86,29 @@ def stateful(objects: Objects) -> dict[str, Any]:
     return made
 
 
+def scheduled(objects: Objects, name: str) -> dict[str, Any]:
+    """Let a CronJob make a Job's pods, and return it."""
+    job = objects.pop(name)
+    job["spec"].pop("ttlSecondsAfterFinished")
+    made = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": job["metadata"],
+        "spec": {
+            "schedule": "*/5 * * * *",
+            "concurrencyPolicy": "Forbid",
+            "jobTemplate": {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]},
+        },
+    }
+    objects[f"CronJob/{job['metadata']['name']}"] = made
+    return made
+
+
 def scaler(objects: Objects) -> dict[str, Any]:
     """Make the server a StatefulSet with an autoscaler, and return the latter."""
     stateful(objects)
+    weights = objects["PersistentVolumeClaim/weights-smollm2-135m"]["spec"]
+    weights |= {"storageClassName": "rook-cephfs", "accessModes": ["ReadWriteMany"]}
     made: dict[str, Any] = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -340,7 +360,7 @@ def _template(
             "containers": [
                 {
                     "name": "grace",
-                    "image": "registry.example.org/lab/grace-runner:0.1.0",
+                    "image": "ghcr.io/lab/grace-runner:0.1.0",
                     "command": command,
                     "resources": {"requests": dict(asked), "limits": dict(asked)},
                     "securityContext": security,

@@ -15,6 +15,7 @@ from good_set import (
     many_jobs,
     pod,
     scaler,
+    scheduled,
     stateful,
 )
 
@@ -96,6 +97,37 @@ def pod_with(name: str, value: str) -> Break:
         put(objects, made)
 
     return add
+
+
+def objects_cron(objects: Objects) -> dict[str, Any]:
+    """Let the download begin by the clock, and return what says when."""
+    found: dict[str, Any] = scheduled(objects, W)["spec"]
+    return found
+
+
+def cron_job(objects: Objects) -> dict[str, Any]:
+    found: dict[str, Any] = objects_cron(objects)["jobTemplate"]["spec"]
+    return found
+
+
+def cron_pod(objects: Objects) -> dict[str, Any]:
+    found: dict[str, Any] = cron_job(objects)["template"]["spec"]
+    return found
+
+
+def cron_container(objects: Objects, field: str) -> None:
+    """Take a field away from its security context."""
+    cron_pod(objects)["containers"][0]["securityContext"].pop(field)
+
+
+def scaler_of(objects: Objects) -> Objects:
+    scaler(objects)
+    return objects
+
+
+def claim_of(objects: Objects, mode: str) -> None:
+    """Let the weights be on a volume of another access mode."""
+    objects["PersistentVolumeClaim/weights-smollm2-135m"]["spec"]["accessModes"] = [mode]
 
 
 def secret_volume(objects: Objects, **secret: Any) -> None:
@@ -256,6 +288,34 @@ BREAKS: tuple[tuple[str, Break], ...] = (
     ("site-storage-forbidden", storage("grace-output", "rook-cephfs-ucsd")),
     ("site-storage-access", storage("grace-output", "rook-ceph-block")),
     ("site-one-writer", without_shard),
+    (
+        "image-placeholder",
+        lambda objects: lay(container(objects, J), image="registry.example.org/lab/runner:1"),
+    ),
+    ("image-placeholder", lambda objects: lay(container(objects, S), image="x.invalid:5000/a:1")),
+    (
+        "gpu-quota",
+        lambda objects: gpus(objects, S, 1, "NVIDIA-A100-SXM4-80GB", "nvidia.com/a100"),
+    ),
+    ("claim-shared", lambda objects: claim_of(scaler_of(objects), "ReadWriteOnce")),
+    ("claim-shared", lambda objects: lay(stateful(objects)["spec"], replicas=2)),
+    (
+        "claim-shared",
+        lambda objects: lay(
+            objects["PersistentVolumeClaim/grace-output"]["spec"],
+            storageClassName="rook-ceph-block",
+            accessModes=["ReadWriteOnce"],
+        ),
+    ),
+    ("site-failed-jobs", lambda objects: objects_cron(objects).pop("concurrencyPolicy")),
+    ("site-failed-jobs", lambda objects: lay(cron_job(objects), backoffLimit=100)),
+    ("job-deadline", lambda objects: cron_job(objects).pop("activeDeadlineSeconds")),
+    ("job-numbers", lambda objects: lay(cron_job(objects), parallelism=0)),
+    ("job-restarts", lambda objects: lay(cron_pod(objects), restartPolicy="Always")),
+    ("site-no-sleep", lambda objects: lay(cron_pod(objects)["containers"][0], args=["sleep"])),
+    ("read-only-root", lambda objects: cron_container(objects, "readOnlyRootFilesystem")),
+    ("pod-security", lambda objects: cron_container(objects, "allowPrivilegeEscalation")),
+    ("resources-set", lambda objects: cron_pod(objects)["containers"][0].pop("resources")),
     ("image-pinned", lambda objects: lay(container(objects, J), image="grace-runner:latest")),
     ("image-pinned", lambda objects: lay(container(objects, J), image="host:5000/grace-runner")),
     ("image-pinned", lambda objects: lay(container(objects, J), image="runner@sha256:abc")),

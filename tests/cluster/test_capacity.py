@@ -1,10 +1,14 @@
 import pytest
 from capacity_runs import a_run, hours_of_work, profile_with
+from cluster_runs import a_run as on_cluster
+from cluster_runs import changed, everything
 from hypothesis import given
 from hypothesis import strategies as st
 
 from grace.catalogue.spec import load_catalogue
 from grace.cluster.capacity import CapacityPlan, Demand, choose_gpus, plan_capacity
+from grace.cluster.gpus import must_ask
+from grace.cluster.policies import lint, refusals
 from grace.cluster.profile import load_profile
 from grace.cluster.request import CONFIG_MAP_BYTES, InputFile
 
@@ -175,9 +179,9 @@ def test_a_hosted_model_takes_no_gpu_and_no_claim() -> None:
 
 
 def test_a_quota_of_zero_is_a_problem_that_says_where_to_ask() -> None:
-    plan = plan_capacity(a_run(load_profile("nrp"), "gemma-2-2b"))
+    plan = plan_capacity(a_run(load_profile("nrp"), "deepseek-v2-chat"))
     (problem,) = plan.problems
-    assert "a namespace may use 0 without asking" in problem
+    assert "a namespace may use 0 of them until it asks, and 8 are needed" in problem
     assert "https://nrp.ai/reservations" in problem
     assert "NVIDIA-A100-80GB-PCIe" in problem
 
@@ -287,6 +291,58 @@ def test_the_first_option_within_the_quota_is_taken() -> None:
     }
     choice = choose_gpus(spec, profile_with("nrp", gpus={"products": products}))
     assert (choice.count, choice.resource) == (2, "nvidia.com/a100")
+
+
+@pytest.mark.parametrize(
+    ("key", "products"),
+    [
+        ("gemma-2-2b", {"NVIDIA-GeForce-RTX-3090", "NVIDIA-L40"}),
+        ("llama-3-8b", {"NVIDIA-GeForce-RTX-3090", "NVIDIA-L40"}),
+        ("gemma-2-9b", {"NVIDIA-L40"}),
+        ("llama-3-70b", {"NVIDIA-L40"}),
+        # Nothing else is large enough.
+        ("deepseek-v2-chat", {"NVIDIA-A100-80GB-PCIe", "NVIDIA-A100-SXM4-80GB"}),
+    ],
+)
+def test_gpus_that_nobody_needs_to_ask_for_are_taken_where_they_do(
+    key: str, products: set[str]
+) -> None:
+    profile = load_profile("nrp")
+    choice = choose_gpus(load_catalogue(apply_lock=False).get(key), profile)
+    assert set(choice.products) == products
+    assert bool(must_ask(profile.gpus, choice.products, choice.count)) == (
+        key == "deepseek-v2-chat"
+    )
+
+
+def test_of_gpus_that_fit_the_smallest_are_taken() -> None:
+    spec = load_catalogue(apply_lock=False).get("gpt2")
+    sizes = {"LARGE": (80, "a/large"), "SMALL": (24, "a/small"), "MIDDLE": (48, "a/small")}
+    products = {name: {"memory_gb": gb, "resource": it} for name, (gb, it) in sizes.items()}
+    choice = choose_gpus(spec, profile_with("local", gpus={"products": products}))
+    assert (choice.products, choice.resource) == (("SMALL", "MIDDLE"), "a/small")
+
+
+def test_limited_gpus_are_not_mixed_with_others_of_the_same_name() -> None:
+    spec = load_catalogue(apply_lock=False).get("gpt2")
+    products = {"A": {"memory_gb": 24, "quota": 0}, "B": {"memory_gb": 48}}
+    choice = choose_gpus(spec, profile_with("local", gpus={"products": products}))
+    assert choice.products == ("B",)
+
+
+@pytest.mark.parametrize("key", ["gpt2", "gemma-2-2b", "gpt-oss-120b", "deepseek-v2-chat"])
+@pytest.mark.parametrize("quota", [0, 4, 8, None])
+def test_the_plan_and_the_linter_agree_about_gpus_that_must_be_asked_for(
+    key: str, quota: int | None
+) -> None:
+    products = {
+        name: {**product.model_dump(mode="json"), "quota": quota}
+        for name, product in load_profile("nrp").gpus.products.items()
+    }
+    run = on_cluster(changed("nrp", gpus={"products": products}), key)
+    found = {it.rule for it in refusals(lint(everything(run), run.profile, run))}
+    problems = plan_capacity(run).problems
+    assert ("gpu-quota" in found) == any("until it asks" in problem for problem in problems)
 
 
 def test_a_choice_has_one_resource() -> None:

@@ -149,7 +149,10 @@ def test_the_users_own_catalogue_is_there_for_llama_cpp() -> None:
 
 
 def test_gpus_are_whole_and_on_nodes_that_have_them() -> None:
-    pod = template(a_run("nrp", "llama-3-70b"))
+    given = load_profile("nrp").model_dump(mode="json")["gpus"]["products"]
+    for product in given.values():
+        product["quota"] = None
+    pod = template(a_run(changed("nrp", gpus={"products": given}), "llama-3-70b"))
     resources = pod["containers"][0]["resources"]
     # On the NRP, A100s are a resource of their own.
     assert resources["limits"]["nvidia.com/a100"] == resources["requests"]["nvidia.com/a100"] == "4"

@@ -380,7 +380,7 @@ def test_models_that_pods_could_never_ask_are_named_together(
     assert len(lines) == 5
     assert lines[0].startswith("here: its weights are on this machine")
     assert lines[1].startswith("gemma-2-2b: needs 1 ")
-    assert lines[1].count("A100-40, and the profile local has no GPUs") == 1
+    assert lines[1].count("24 GB, and the profile local has no GPUs") == 1
     assert lines[2].startswith("gemma-2-2b: is gated, and the profile local names no Secret")
     assert lines[3].startswith("deepseek: is hosted, and hosted models give no exact prob")
     assert lines[4].startswith("deepseek: needs the key DEEPSEEK_API_KEY, and the profile local")

@@ -40,12 +40,17 @@ def plan(asked: Asked, *, tokens_per_second: options.TokensPerSecond = None) -> 
     problems = print_request(asked, request, tokens_per_second)
     findings = _findings(request)
     print_findings(findings, len(_objects(request)))
-    raise typer.Exit(EXIT_FAILED if problems or _violations(findings) else 0)
+    raise typer.Exit(EXIT_FAILED if problems or _refusals(findings) else 0)
 
 
 @asks_for_a_run
 def lint(asked: Asked) -> None:
-    """Hold every rule of the site against everything that a run would send; exit 1 if one is broken."""
+    """
+    Hold every rule of the site against everything that a run would send; exit 1 if one is broken.
+
+    What is "not ready" breaks no rule, and nothing is sent before it is done: images
+    to be named, or GPUs to be asked for.
+    """
     need_kubernetes()
     request = asked.prepared()
     findings = _findings(request)
@@ -122,16 +127,17 @@ def check_objects(request: ClusterRun) -> "Desired":
     Hold the site's rules against everything that a run will send.
 
     Raises:
-        ClusterError: One is broken; the findings have been printed.
+        ClusterError: One is broken, or something is not ready; the findings have been printed.
     """
     from grace.cluster.executor.desired import Desired, default_builders
 
     findings = _findings(request)
-    if broken := _violations(findings):
+    if stops := _refusals(findings):
         print_findings(findings, len(_objects(request)))
         raise ClusterError(
-            f"{broken} rules are broken (see above); nothing was sent: change the run or the "
-            "profile, and look with: grace cluster lint"
+            f"{stops} {'finding keeps' if stops == 1 else 'findings keep'} this run from being sent "
+            "(see above); nothing was sent: change the run or the profile, and look with: "
+            "grace cluster lint"
         )
     return Desired(request, default_builders())
 
@@ -169,3 +175,9 @@ def _violations(findings: "tuple[Finding, ...]") -> int:
     from grace.cluster.policies import violations
 
     return len(violations(findings))
+
+
+def _refusals(findings: "tuple[Finding, ...]") -> int:
+    from grace.cluster.policies import refusals
+
+    return len(refusals(findings))

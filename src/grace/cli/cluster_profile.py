@@ -64,14 +64,13 @@ def show_profile(name: ProfileName) -> None:
     for field, value in _facts(profile):
         table.add_row(field, value)
     out.print(table)
+    from grace.cluster.policies import site_words
+
+    words = site_words(profile.rules)
     for rule, said in _rules(profile).items():
-        figures = {
-            key: value
-            for key, value in said.model_dump(exclude_none=True).items()
-            if key != "source"
-        }
-        told = ", ".join(f"{key} {value}" for key, value in figures.items())
-        out.print(f"rule {rule}: {told or 'yes'}", markup=False)
+        out.print(f"rule {rule}", style="bold", markup=False)
+        for sentence in words[rule]:
+            out.print(f"  {sentence}", markup=False)
         out.print(f"  {said.source}", style="dim", markup=False)
 
 

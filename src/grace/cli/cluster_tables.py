@@ -1,5 +1,6 @@
 """What `grace cluster` prints at once: findings, what a run takes, runs, what was collected."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from grace.cluster.policies import Finding
 
 _SHOWN_FINDINGS = 40
+_SEVERITIES = {"violation": "bold red", "not ready": "red", "notice": "yellow"}
 _LONGEST_VALUE = 60
 
 
@@ -32,23 +34,25 @@ def print_findings(findings: "Sequence[Finding]", objects: int) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for one in findings[:_SHOWN_FINDINGS]:
-        violation = one.severity.value == "violation"
         table.add_row(
-            Text(one.severity.value, "bold red" if violation else "yellow"),
+            Text(one.severity.value, _SEVERITIES[one.severity.value]),
             Text("\n").join(_finding_lines(one)),
         )
     if findings:
         out.print(table)
     if len(findings) > _SHOWN_FINDINGS:
         out.print(f"and {len(findings) - _SHOWN_FINDINGS} more\n")
-    violations = sum(one.severity.value == "violation" for one in findings)
-    notices = len(findings) - violations
-    said = f"{objects} objects: {_counted(violations, 'violation')}, {_counted(notices, 'notice')}"
-    out.print(said, style="red" if violations else "green", markup=False)
+    found = Counter(one.severity.value for one in findings)
+    said = f"{objects} objects: {_counted(found['violation'], 'violation')}, "
+    if found["not ready"]:
+        said += f"{found['not ready']} not ready to be sent, "
+    said += _counted(found["notice"], "notice")
+    worst = findings[0].severity.value if findings else "notice"
+    out.print(said, style="green" if worst == "notice" else _SEVERITIES[worst], markup=False)
 
 
 def _finding_lines(one: "Finding") -> Iterator[Text]:
-    yield Text.assemble((one.object, "bold"), "  ", (one.field, "cyan"))
+    yield Text.assemble((one.where, "bold"), "  ", (one.field, "cyan"))
     value = "missing" if one.value is None else _cut(str(one.value))
     yield Text(f"found  {value}{f': {one.detail}' if one.detail else ''}")
     yield Text.assemble("rule   ", one.words, "  ", (f"[{one.rule}]", "dim"))

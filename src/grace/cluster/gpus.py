@@ -6,6 +6,7 @@ products that the site has. One pod asks for one resource, so the products of a
 choice share it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from grace.catalogue.fields import GpuOption
@@ -48,15 +49,15 @@ def choose_gpus(spec: ModelSpec, profile: Profile) -> GpuChoice:
     """
     Return what a model's server asks for on a cluster.
 
-    The first option of the catalogue that fits within what a namespace may use
-    without asking is taken; if none does, the first that fits at all.
+    The first option of the catalogue that a namespace may use without asking is
+    taken, and of its GPUs the smallest; if there is none, the first that fits at all.
     """
     gpus = profile.gpus
     if not spec.gpus:
         return GpuChoice(None, (), gpus.resource, None)
     choices = [choice for option in spec.gpus for choice in _choices(option, gpus)]
     for choice in choices:
-        if choice.quota is None or choice.quota >= choice.count:
+        if not must_ask(gpus, choice.products, choice.count):
             return choice
     if choices:
         return choices[0]
@@ -75,8 +76,39 @@ def choose_gpus(spec: ModelSpec, profile: Profile) -> GpuChoice:
     )
 
 
+def must_ask(gpus: GpuSettings, products: Collection[str], wanted: int) -> str:
+    """
+    Return why pods that only certain GPUs fit must wait until somebody has asked for those.
+
+    Args:
+        gpus: Of the site.
+
+        products: The GPUs that fit; those that the site does not list count for nothing.
+
+        wanted: How many are needed.
+
+    Returns:
+        How many a namespace may use, and where to ask; empty if nobody needs to.
+    """
+    known = [gpus.products[name] for name in products if name in gpus.products]
+    quota = _quota(products, gpus)
+    if not known or quota is None or quota >= wanted:
+        return ""
+    form = next((product.request_form for product in known if product.request_form), "")
+    ask = f"at {form}" if form else "the site's admins"
+    return (
+        f"a namespace may use {quota} of them until it asks, and {wanted} "
+        f"{'is' if wanted == 1 else 'are'} needed; ask {ask}"
+    )
+
+
 def _choices(option: GpuOption, gpus: GpuSettings) -> list[GpuChoice]:
-    """Return the choices of an option: products by the resource that they are asked for by."""
+    """
+    Return the choices of an option, the smallest GPUs first.
+
+    Products of a choice are asked for by the same name, and either all of them
+    have a quota or none has.
+    """
     fitting = [
         name
         for name, product in gpus.products.items()
@@ -84,16 +116,17 @@ def _choices(option: GpuOption, gpus: GpuSettings) -> list[GpuChoice]:
         and (not option.products or name in option.products)
         and (product.count is None or product.count >= option.count)
     ]
-    by_resource: dict[str, list[str]] = {}
-    for name in fitting:
-        by_resource.setdefault(gpus.resource_of(name), []).append(name)
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for name in sorted(fitting, key=lambda name: gpus.products[name].memory_gb):
+        limited = gpus.products[name].quota is not None
+        groups.setdefault((gpus.resource_of(name), limited), []).append(name)
     return [
         GpuChoice(option, tuple(names), resource, _quota(names, gpus))
-        for resource, names in by_resource.items()
+        for (resource, _), names in groups.items()
     ]
 
 
-def _quota(names: list[str], gpus: GpuSettings) -> int | None:
-    quotas = [gpus.products[name].quota for name in names]
+def _quota(names: Collection[str], gpus: GpuSettings) -> int | None:
+    quotas = [gpus.products[name].quota for name in names if name in gpus.products]
     known = [quota for quota in quotas if quota is not None]
-    return max(known) if len(known) == len(quotas) else None
+    return max(known) if known and len(known) == len(quotas) else None

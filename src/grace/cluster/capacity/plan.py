@@ -13,7 +13,7 @@ from grace.cluster.capacity.moments import fits, moments
 from grace.cluster.capacity.result import CapacityPlan, Demand, ModelPlan
 from grace.cluster.capacity.speeds import Work, speed_of, step_hours, work_of
 from grace.cluster.capacity.utilisation import utilisation
-from grace.cluster.gpus import choose_gpus
+from grace.cluster.gpus import choose_gpus, must_ask
 from grace.cluster.profile import Profile
 from grace.cluster.request import ClusterRun
 from grace.cluster.server_size import server_resources
@@ -145,7 +145,6 @@ def _sum(figures: Sequence[float | None]) -> float | None:
 def _problems(run: ClusterRun, models: Sequence[ModelPlan], peak: Demand) -> Iterator[str]:
     profile = run.profile
     for model in models:
-        spec = run.catalogue.get(model.key)
         if model.refused:
             yield f"{model.key}: {model.refused}"
             continue
@@ -154,9 +153,12 @@ def _problems(run: ClusterRun, models: Sequence[ModelPlan], peak: Demand) -> Ite
                 f"{model.key}: needs {model.gpus} GPUs; model_servers.gpus_at_once is "
                 f"{profile.model_servers.gpus_at_once}"
             )
-        choice = choose_gpus(spec, profile)
-        if model.served_by == model.key and choice.quota is not None and choice.quota < model.gpus:
-            yield _over_quota(profile, model, choice.quota)
+        if asking := must_ask(profile.gpus, model.products, model.gpus):
+            yield (
+                f"{model.key}: fits {' or '.join(model.products)} only; {asking}, and write what "
+                "you were given into a profile of your own (gpus.products.*.quota), or choose "
+                "another model"
+            )
         if model.gated and model.claim_gb is not None and profile.secrets.hub_token is None:
             yield (
                 f"{model.key}: is gated, and the profile {profile.name} names no Secret with a "
@@ -164,16 +166,6 @@ def _problems(run: ClusterRun, models: Sequence[ModelPlan], peak: Demand) -> Ite
             )
     yield from _own_quota(profile, peak)
     yield from _too_many(profile, peak)
-
-
-def _over_quota(profile: Profile, model: ModelPlan, quota: int) -> str:
-    forms = (profile.gpus.products[name].request_form for name in model.products)
-    form = next((form for form in forms if form), "")
-    ask = f"ask for access at {form}" if form else "ask the site's admins"
-    return (
-        f"{model.key}: needs {model.gpus} × {' or '.join(model.products)}; "  # noqa: RUF001 (a multiplication sign is meant)
-        f"a namespace may use {quota} without asking; {ask}, or choose another model"
-    )
 
 
 def _own_quota(profile: Profile, peak: Demand) -> Iterator[str]:

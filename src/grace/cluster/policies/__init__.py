@@ -7,9 +7,9 @@ schemas, and what a live cluster would say, is checked elsewhere.
 
 from collections.abc import Sequence
 
-from grace.cluster.policies.finding import Finding, Hit, Rule, Severity
+from grace.cluster.policies.finding import Finding, Hit, Rule, Severity, together
 from grace.cluster.policies.general_table import GENERAL_RULES
-from grace.cluster.policies.site_table import SITE_RULES
+from grace.cluster.policies.site_table import SITE_RULES, site_words
 from grace.cluster.policies.subject import Manifest, Subject
 from grace.cluster.profile import Profile
 from grace.cluster.request import ClusterRun
@@ -25,6 +25,8 @@ __all__ = [
     "Severity",
     "Subject",
     "lint",
+    "refusals",
+    "site_words",
     "violations",
 ]
 
@@ -37,7 +39,7 @@ def lint(
     objects: Sequence[Manifest], profile: Profile, run: ClusterRun | None = None
 ) -> tuple[Finding, ...]:
     """
-    Return every rule that is broken, violations first.
+    Return every rule that is broken, violations first; what is said of many objects is said once.
 
     Args:
         objects: A whole set, in the order in which it would be sent.
@@ -48,10 +50,14 @@ def lint(
             weights, and what is sent at a time are known as well.
     """
     subject = Subject(tuple(objects), profile, run)
-    found = [finding for rule in RULES for finding in rule.findings(subject)]
-    return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.VIOLATION))
+    return together(finding for rule in RULES for finding in rule.findings(subject))
 
 
 def violations(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Return those for which nothing may be sent."""
+    """Return the rules that are broken."""
     return tuple(it for it in findings if it.severity is Severity.VIOLATION)
+
+
+def refusals(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return those for which nothing may be sent: violations, and what is not ready yet."""
+    return tuple(it for it in findings if it.severity is not Severity.NOTICE)

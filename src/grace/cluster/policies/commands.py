@@ -88,8 +88,7 @@ def sleeping(subject: Subject) -> Iterator[Hit]:
         if found:
             yield Hit(pod.title, _field(container), _joined(container.words), f"found {found!r}")
         yield from _sleeping_hooks(pod, container)
-    jobs = [pod for pod in subject.pods if pod.kind in {"Job", "CronJob"}]
-    yield from _in_scripts(subject, jobs, _SLEEP)
+    yield from _in_scripts(subject, subject.jobs, _SLEEP)
 
 
 def _in_scripts(subject: Subject, pods: Sequence[Pod], pattern: re.Pattern[str]) -> Iterator[Hit]:

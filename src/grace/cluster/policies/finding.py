@@ -1,7 +1,7 @@
 """What a rule is, and what it finds."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pydantic import JsonValue
@@ -16,7 +16,9 @@ class Severity(StrEnum):
     """What a finding means."""
 
     VIOLATION = "violation"
-    """Nothing is sent."""
+    """A rule is broken: nothing is sent."""
+    NOT_READY = "not ready"
+    """No rule is broken, but something must be filled in or asked for first: nothing is sent."""
     NOTICE = "notice"
     """A person should know."""
 
@@ -118,6 +120,8 @@ class Finding:
         source: The page that says so; may be empty.
 
         remedy: What to do.
+
+        others: Further objects of which the same is said; only of what is no violation.
     """
 
     severity: Severity
@@ -129,15 +133,52 @@ class Finding:
     words: str
     source: str
     remedy: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The object, and how many others."""
+        return f"{self.object} and {len(self.others)} more" if self.others else self.object
 
     def __str__(self) -> str:
         """Return it in one line."""
         shown = "is missing" if self.value is None else f"is {_shown(self.value)}"
         detail = f" ({self.detail})" if self.detail else ""
         source = f" ({self.source})" if self.source else ""
-        where = f"{self.object}: {self.field}" if self.field else self.object
+        where = f"{self.where}: {self.field}" if self.field else self.where
         line = f"{where} {shown}{detail}; {self.words}{source}; {self.remedy} [{self.rule}]"
         return printable(line)
+
+
+def together(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """
+    Return findings, worst first, with what is said of many objects said once.
+
+    Each violation stays: each is to be corrected. A notice is about the rule, so
+    that there is one for each; what is not ready differs by what was found.
+    """
+    kept: dict[object, list[Finding]] = {}
+    for number, finding in enumerate(findings):
+        kept.setdefault(_key(finding, number), []).append(finding)
+    said = [
+        replace(
+            same[0],
+            others=tuple(dict.fromkeys(it.object for it in same if it.object != same[0].object)),
+        )
+        for same in kept.values()
+    ]
+    return tuple(sorted(said, key=lambda finding: list(Severity).index(finding.severity)))
+
+
+def _key(finding: Finding, number: int) -> object:
+    """Return what findings share that are the same to a reader."""
+    match finding.severity:
+        case Severity.VIOLATION:
+            return number
+        case Severity.NOT_READY:
+            return finding.rule, str(finding.value), finding.detail
+        case Severity.NOTICE:
+            return finding.rule
 
 
 def _shown(value: JsonValue) -> str:

@@ -12,7 +12,7 @@ from grace.cluster.policies import (
 )
 from grace.cluster.policies.finding import Rule, Severity
 
-_VIOLATION, _NOTICE = Severity.VIOLATION, Severity.NOTICE
+_VIOLATION, _NOT_READY = Severity.VIOLATION, Severity.NOT_READY
 _KUBERNETES = "https://kubernetes.io/docs/concepts"
 _IMAGES = f"{_KUBERNETES}/containers/images/"
 _RESOURCES = f"{_KUBERNETES}/configuration/manage-resources-containers/"
@@ -26,15 +26,23 @@ GENERAL_RULES = (
     Rule(
         "image-pinned",
         _VIOLATION,
-        "an image has a tag that is not latest, or a digest",
+        "an image has a digest, or a tag other than latest",
         "set images in the profile",
         security.unpinned_images,
         source=_IMAGES,
     ),
     Rule(
+        "image-placeholder",
+        _NOT_READY,
+        "images have an address that exists; one at example.org only shows where yours goes",
+        "build the images, push them to where the nodes can pull them, and name them in a profile "
+        "of your own (images.runner, images.llamacpp): docs/how-to/nrp.md, step 2",
+        security.placeholder_images,
+    ),
+    Rule(
         "resources-set",
         _VIOLATION,
-        "every container says what it asks for and what it may take: CPU, memory, ephemeral storage",
+        "every container has requests and limits for CPU, memory and ephemeral storage",
         "set requests and limits",
         resources.without_resources,
         source=_RESOURCES,
@@ -42,7 +50,7 @@ GENERAL_RULES = (
     Rule(
         "quantity-valid",
         _VIOLATION,
-        "quantities are numbers with a unit of Kubernetes, and limits not below requests",
+        "amounts are written as Kubernetes reads them (500m, 2Gi), and a limit is not below its request",
         "correct the quantity",
         resources.bad_quantities,
         source=_RESOURCES,
@@ -50,7 +58,7 @@ GENERAL_RULES = (
     Rule(
         "limit-range",
         _VIOLATION,
-        "a LimitRange or ResourceQuota of the set lets its own pods in",
+        "the namespace's own LimitRange and ResourceQuota leave room for the pods",
         "ask for less, or set namespace.quota in the profile",
         resources.outside_limits,
         source=_RESOURCES,
@@ -58,7 +66,7 @@ GENERAL_RULES = (
     Rule(
         "gpu-whole",
         _VIOLATION,
-        "GPUs are asked for in whole numbers, as a limit, and the request is the same",
+        "GPUs are whole numbers under limits, and a request for them is the same number",
         "set the limit, and leave the request out or make it the same",
         gpu_rules.bad_gpus,
         source=_RESOURCES,
@@ -66,21 +74,22 @@ GENERAL_RULES = (
     Rule(
         "gpu-resource",
         _VIOLATION,
-        "GPUs are asked for by the name that the site gives to the products a pod may run on",
+        "a pod asks for GPUs by the name that the site gives them",
         "set gpus.products.*.resource in the profile, and ask for that",
         gpu_rules.other_gpu_names,
     ),
     Rule(
         "gpu-quota",
-        _NOTICE,
-        "these GPUs are not there for the asking",
-        "ask for access first, or choose a model that fits another GPU",
+        _NOT_READY,
+        "a namespace has such GPUs only after it has asked for them",
+        "ask, then write what you were given into a profile of your own (gpus.products.*.quota), or "
+        "choose a model that fits other GPUs",
         gpu_rules.over_quota,
     ),
     Rule(
         "pod-security",
         _VIOLATION,
-        "pods keep to the Pod Security level restricted",
+        'pods keep to the Pod Security level "restricted"',
         "correct securityContext, or take the volume out",
         security.unrestricted,
         source=_POD_SECURITY,
@@ -132,7 +141,7 @@ GENERAL_RULES = (
     Rule(
         "secret-known",
         _VIOLATION,
-        "pods read the Secrets that the profile names, and the keys that it names",
+        "pods read no Secret, and no key of one, that the profile does not name",
         "set secrets or images.pull_secret in the profile",
         references.unknown_secrets,
         source=_SECRETS,
@@ -147,7 +156,7 @@ GENERAL_RULES = (
     Rule(
         "selector-matches",
         _VIOLATION,
-        "a selector matches pods",
+        "a selector matches at least one pod",
         "correct the labels",
         references.unmatched_selectors,
     ),
@@ -175,7 +184,7 @@ GENERAL_RULES = (
     Rule(
         "default-deny",
         _VIOLATION,
-        "what no policy allows is denied, in and out",
+        "network traffic that no policy allows is denied, in both directions",
         "add a NetworkPolicy that selects all pods, with both policyTypes and no rules",
         network.not_denied,
         source=_POLICIES,
@@ -183,7 +192,7 @@ GENERAL_RULES = (
     Rule(
         "policy-narrow",
         _VIOLATION,
-        "a policy names peers and ports, and lets in pods by their labels only",
+        "a network policy names whom and which ports it allows, and lets in pods by label only",
         "name them",
         network.wide_open,
         source=_POLICIES,
@@ -191,7 +200,7 @@ GENERAL_RULES = (
     Rule(
         "dns-edge",
         _VIOLATION,
-        "a pod that reaches anything may look names up",
+        "a pod that may reach others may also ask the cluster's DNS for their addresses",
         "add a policy for it: egress to the cluster's DNS, port 53, UDP and TCP",
         network.without_dns,
         source=_POLICIES,
@@ -207,7 +216,7 @@ GENERAL_RULES = (
     Rule(
         "policy-port",
         _VIOLATION,
-        "a policy is about ports that pods have",
+        "a network policy names ports that the pods have",
         "correct the port",
         network.dead_ports,
         source=_POLICIES,
@@ -215,7 +224,7 @@ GENERAL_RULES = (
     Rule(
         "policy-selects",
         _VIOLATION,
-        "a policy goes by labels that pods have",
+        "a network policy names labels that some pod has",
         "correct the label",
         network.odd_selectors,
         source=_POLICIES,
@@ -223,7 +232,7 @@ GENERAL_RULES = (
     Rule(
         "job-restarts",
         _VIOLATION,
-        "a Job's pods are restarted Never or OnFailure, a server's Always",
+        "restartPolicy is Never or OnFailure for a Job's pods, and Always for a StatefulSet's",
         "set restartPolicy",
         jobs.bad_restarts,
         source=_JOBS,
@@ -231,7 +240,7 @@ GENERAL_RULES = (
     Rule(
         "job-deadline",
         _VIOLATION,
-        "a Job ends: activeDeadlineSeconds is at most two weeks",
+        "a Job has a deadline, of two weeks at most",
         "set jobs.deadline_hours or model_servers.deadline_hours in the profile",
         jobs.without_deadline,
         source=_JOBS,
@@ -239,7 +248,7 @@ GENERAL_RULES = (
     Rule(
         "job-numbers",
         _VIOLATION,
-        "completions, parallelism and the limits of indexes go together",
+        "a Job's completions, parallelism and limits for each index fit each other",
         "correct the number",
         jobs.bad_indexes,
         source=_JOBS,
@@ -247,49 +256,57 @@ GENERAL_RULES = (
     Rule(
         "grace-period",
         _VIOLATION,
-        "a pod has the time that it needs to end, and no more than a quarter of an hour",
+        "a pod that is stopped has the time that it needs to finish, and 15 minutes at most",
         "set terminationGracePeriodSeconds (jobs.drain_seconds in the profile)",
         jobs.bad_grace,
     ),
     Rule(
         "shard-count",
         _VIOLATION,
-        "the shards of a Job are as many as its pods",
+        "a Job has as many shards as pods, so that every query is asked",
         "set completionMode: Indexed, and completions to the N of `--shard`",
         jobs.bad_shards,
     ),
     Rule(
         "scaler-bounds",
         _VIOLATION,
-        "an autoscaler has bounds, from 1 up; a disruption budget has one",
+        "an autoscaler has a least and a most, from 1 up; a disruption budget has one of its two limits",
         "correct them (model_servers.replicas and max_replicas)",
         jobs.bad_scalers,
     ),
     Rule(
         "claim-size",
         _VIOLATION,
-        "a claim holds the model's weights",
+        "the volume for a model is large enough for its weights",
         "raise the claim's size; the catalogue's disk_gb says how much",
         storage.small_claims,
     ),
     Rule(
+        "claim-shared",
+        _VIOLATION,
+        "pods that may be on several nodes do not share a volume that only one node can use",
+        "name a class of a shared file system (storage.weights: storage_class, and access: "
+        "ReadWriteMany), or let there be one pod (model_servers.replicas and max_replicas: 1)",
+        storage.tied_to_a_node,
+    ),
+    Rule(
         "mount-read-only",
         _VIOLATION,
-        "a shared volume is mounted to be written only where something is written",
+        "a shared volume is read-only wherever nothing is written to it",
         "set readOnly: true",
         storage.writable_mounts,
     ),
     Rule(
         "mount-exists",
         _VIOLATION,
-        "a mount has its volume, and a place of its own",
+        "each mount names a volume of the pod, and no two mounts share a path",
         "correct the name or the path",
         storage.bad_mounts,
     ),
     Rule(
         "input-immutable",
         _VIOLATION,
-        "inputs do not change under a run, and a ConfigMap holds a mebibyte at most",
+        "input files cannot change while a run reads them, and a ConfigMap holds 1 MiB at most",
         "set immutable: true; put larger files on the claim for inputs",
         storage.changeable_inputs,
     ),
@@ -304,14 +321,14 @@ GENERAL_RULES = (
     Rule(
         "label-valid",
         _VIOLATION,
-        "labels are valid, and app.kubernetes.io/managed-by says grace, so that `down` finds all",
+        "labels are valid, and the one that lets `grace cluster down` find the object is there",
         "correct the label",
         naming.bad_labels,
     ),
     Rule(
         "variable-valid",
         _VIOLATION,
-        "a variable's name has letters, digits and _, and is there once",
+        "an environment variable's name has letters, digits and _ only, and is set once",
         "rename it",
         naming.bad_variables,
     ),

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from grace.cluster.gpus import must_ask
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import Pod, Subject, at, items, mapping, name_of, quantity, text
+from grace.cluster.policies.subject import Pod, Subject, at, items, mapping, quantity, text
 
 
 def bad_gpus(subject: Subject) -> Iterator[Hit]:
@@ -27,7 +28,7 @@ def gpus_at_once(subject: Subject) -> Iterator[Hit]:
     rule = subject.profile.rules.gpus_at_once
     if rule is None:
         return
-    held = [(subject.gpus_of(pod) * _most(subject, pod), pod) for pod in subject.pods]
+    held = [(subject.gpus_of(pod) * subject.most(pod), pod) for pod in subject.pods]
     held = sorted((it for it in held if it[0]), key=lambda it: it[0], reverse=True)
     servers = subject.profile.model_servers
     if subject.run is not None:
@@ -41,37 +42,17 @@ def gpus_at_once(subject: Subject) -> Iterator[Hit]:
         yield Hit(pod.title, pod.where("containers"), total, f"GPUs of {len(held)} objects at once")
 
 
-def _most(subject: Subject, pod: Pod) -> int:
-    """Return the most pods that there may be, an autoscaler's included."""
-    most = pod.at_once
-    for scaler in subject.of_kind("HorizontalPodAutoscaler", "ScaledObject"):
-        target = mapping(at(scaler, "spec.scaleTargetRef"))
-        if target.get("name") == name_of(pod.owner):
-            for field in ("spec.maxReplicas", "spec.maxReplicaCount"):
-                limit = at(scaler, field)
-                most = max(most, limit) if isinstance(limit, int) else most
-    return most
-
-
 def over_quota(subject: Subject) -> Iterator[Hit]:
     """Yield pods that only GPUs fit of which a namespace may use fewer without asking."""
     gpus = subject.profile.gpus
     for pod in subject.pods:
-        wanted = subject.gpus_of(pod)
+        wanted = subject.gpus_of(pod) * subject.most(pod)
         if not wanted:
             continue
         products = _products(pod, gpus.label) or _products_of_resource(subject, pod)
-        known = [gpus.products[name] for name in products if name in gpus.products]
-        quotas = [product.quota for product in known if product.quota is not None]
-        if known and len(quotas) == len(known) and max(quotas) < wanted:
-            form = next((product.request_form for product in known if product.request_form), "")
-            yield Hit(
-                pod.title,
-                pod.where("affinity"),
-                ", ".join(sorted(products)),
-                f"a namespace may use {max(quotas)} of them, and {wanted} are needed"
-                + (f"; ask at {form}" if form else ""),
-            )
+        detail = must_ask(gpus, products, wanted)
+        if detail:
+            yield Hit(pod.title, pod.where("affinity"), ", ".join(sorted(products)), detail)
 
 
 def other_gpu_names(subject: Subject) -> Iterator[Hit]:

@@ -60,20 +60,29 @@ def endless_failures(subject: Subject) -> Iterator[Hit]:
     rule = subject.profile.rules.failed_jobs
     if rule is None:
         return
-    for job in subject.of_kind("Job"):
-        fields = ("spec.backoffLimit", "spec.backoffLimitPerIndex")
-        written = {field: at(job, field) for field in fields if at(job, field) is not None}
+    for pod in subject.jobs:
+        fields = ("backoffLimit", "backoffLimitPerIndex")
+        written = {field: pod.job[field] for field in fields if pod.job.get(field) is not None}
         if not written:
-            yield Hit(title(job), "spec.backoffLimit")
+            yield Hit(pod.title, pod.in_job("backoffLimit"))
         for field, value in written.items():
-            if field == "spec.backoffLimit" and len(written) > 1:
+            if field == "backoffLimit" and len(written) > 1:
                 # Where each index has a limit of its own, the other one is their sum at most.
                 continue
             if not isinstance(value, int) or value > rule.backoff_at_most:
-                yield Hit(title(job), field, value)
-        if not isinstance(at(job, "spec.ttlSecondsAfterFinished"), int):
-            field = "spec.ttlSecondsAfterFinished"
-            yield Hit(title(job), field, at(job, field))
+                yield Hit(pod.title, pod.in_job(field), value)
+        if pod.kind == "CronJob":
+            yield from _piling_up(pod)
+        elif not isinstance(pod.job.get("ttlSecondsAfterFinished"), int):
+            field = "ttlSecondsAfterFinished"
+            yield Hit(pod.title, pod.in_job(field), pod.job.get(field))
+
+
+def _piling_up(pod: Pod) -> Iterator[Hit]:
+    """Yield that a CronJob begins Jobs beside those that have not ended; it removes old ones."""
+    policy = at(pod.owner, "spec.concurrencyPolicy")
+    if policy not in ("Forbid", "Replace"):
+        yield Hit(pod.title, "spec.concurrencyPolicy", policy, "expected Forbid or Replace")
 
 
 def bad_restarts(subject: Subject) -> Iterator[Hit]:
@@ -84,7 +93,7 @@ def bad_restarts(subject: Subject) -> Iterator[Hit]:
         if pod.kind in {"Job", "CronJob"}:
             if policy not in ("Never", "OnFailure"):
                 yield Hit(pod.title, field, policy, "expected Never or OnFailure")
-            elif policy != "Never" and at(pod.owner, "spec.podFailurePolicy") is not None:
+            elif policy != "Never" and pod.job.get("podFailurePolicy") is not None:
                 yield Hit(pod.title, field, policy, "a podFailurePolicy needs Never")
         elif pod.kind in LONG_RUNNING and policy not in (None, "Always"):
             yield Hit(pod.title, field, policy, "expected Always")
@@ -92,10 +101,10 @@ def bad_restarts(subject: Subject) -> Iterator[Hit]:
 
 def without_deadline(subject: Subject) -> Iterator[Hit]:
     """Yield Jobs that may run for ever."""
-    for job in subject.of_kind("Job"):
-        seconds = at(job, "spec.activeDeadlineSeconds")
+    for pod in subject.jobs:
+        seconds = pod.job.get("activeDeadlineSeconds")
         if not isinstance(seconds, int) or not 0 < seconds <= _LONGEST_DEADLINE_SECONDS:
-            yield Hit(title(job), "spec.activeDeadlineSeconds", seconds)
+            yield Hit(pod.title, pod.in_job("activeDeadlineSeconds"), seconds)
 
 
 def bad_grace(subject: Subject) -> Iterator[Hit]:
@@ -135,7 +144,7 @@ def many_writers(subject: Subject) -> Iterator[Hit]:
 
 
 def _completions(pod: Pod) -> int:
-    completions = at(pod.owner, "spec.completions")
+    completions = pod.job.get("completions")
     return completions if isinstance(completions, int) else 1
 
 
@@ -165,40 +174,43 @@ def bad_shards(subject: Subject) -> Iterator[Hit]:
     """Yield shards that are not those of the Job: some queries would never be asked."""
     for pod, container in subject.containers:
         shard = _shard(container)
-        if pod.kind != "Job" or not shard:
+        if not pod.job or not shard:
             continue
         field = f"{container.path}.{'args' if container.spec.get('args') else 'command'}"
         found = _SHARD.match(shard)
-        completions = at(pod.owner, "spec.completions")
+        completions = pod.job.get("completions")
         if found is None:
             yield Hit(pod.title, field, shard, "expected $(JOB_COMPLETION_INDEX)/N")
-        elif at(pod.owner, "spec.completionMode") != "Indexed":
+        elif pod.job.get("completionMode") != "Indexed":
             yield Hit(
                 pod.title,
-                "spec.completionMode",
-                at(pod.owner, "spec.completionMode"),
+                pod.in_job("completionMode"),
+                pod.job.get("completionMode"),
                 "only the pods of an Indexed Job know which of them they are",
             )
         elif completions != int(found[1]):
-            yield Hit(pod.title, "spec.completions", completions, f"--shard says {found[1]}")
+            yield Hit(pod.title, pod.in_job("completions"), completions, f"--shard says {found[1]}")
         elif shard[0].isdigit() and int(found[1]) > 1:
             yield Hit(pod.title, field, shard, "all pods would ask the same shard")
 
 
 def bad_indexes(subject: Subject) -> Iterator[Hit]:
     """Yield Jobs whose numbers do not go together."""
-    for job in subject.of_kind("Job"):
-        indexed = at(job, "spec.completionMode") == "Indexed"
-        completions = at(job, "spec.completions")
+    for pod in subject.jobs:
+        indexed = pod.job.get("completionMode") == "Indexed"
+        completions = pod.job.get("completions")
         if indexed and not isinstance(completions, int):
-            yield Hit(title(job), "spec.completions", completions, "an Indexed Job needs them")
-        for field in ("spec.backoffLimitPerIndex", "spec.maxFailedIndexes"):
-            if at(job, field) is not None and not indexed:
-                yield Hit(title(job), field, at(job, field), "only for an Indexed Job")
-        for field in ("spec.completions", "spec.parallelism"):
-            value = at(job, field)
+            yield Hit(
+                pod.title, pod.in_job("completions"), completions, "an Indexed Job needs them"
+            )
+        for field in ("backoffLimitPerIndex", "maxFailedIndexes"):
+            value = pod.job.get(field)
+            if value is not None and not indexed:
+                yield Hit(pod.title, pod.in_job(field), value, "only for an Indexed Job")
+        for field in ("completions", "parallelism"):
+            value = pod.job.get(field)
             if value is not None and (not isinstance(value, int) or value < 1):
-                yield Hit(title(job), field, value, "expected 1 or more")
+                yield Hit(pod.title, pod.in_job(field), value, "expected 1 or more")
 
 
 def bad_scalers(subject: Subject) -> Iterator[Hit]:

@@ -50,6 +50,21 @@ def unpinned_images(subject: Subject) -> Iterator[Hit]:
             yield Hit(pod.title, f"{container.path}.image", image or None)
 
 
+_NOT_A_HOST = re.compile(r"(?:.+\.)?(?:example\.(?:com|net|org)|example|invalid|test)")
+"""Names that never are anybody's: RFC 2606."""
+
+
+def placeholder_images(subject: Subject) -> Iterator[Hit]:
+    """Yield images at an address that only shows where somebody's own goes."""
+    for pod, container in subject.containers:
+        image = text(container.spec.get("image"))
+        host = image.partition("/")[0].partition(":")[0]
+        if "/" in image and _NOT_A_HOST.fullmatch(host):
+            yield Hit(
+                pod.title, f"{container.path}.image", image, "nothing can be pulled from there"
+            )
+
+
 def unrestricted(subject: Subject) -> Iterator[Hit]:
     """Yield what the Pod Security level `restricted` refuses."""
     for pod in subject.pods:

@@ -18,6 +18,7 @@ from grace.cluster.policies.subject import (
     mapping,
     name_of,
     quantity,
+    selects,
     text,
     title,
 )
@@ -71,6 +72,51 @@ def unshareable(subject: Subject) -> Iterator[Hit]:
             for mode in items(spec.get("accessModes")):
                 if mode in _SHARED:
                     yield Hit(what, f"{path}.accessModes", mode, text(spec["storageClassName"]))
+
+
+def tied_to_a_node(subject: Subject) -> Iterator[Hit]:
+    """
+    Yield objects of several pods that share a claim which one node can use.
+
+    Of model servers always: each may be put on another node. Of other pods where the
+    site says so of the claim's class; on a single node, which only its owner knows
+    to be one, they can share.
+    """
+    rule = subject.profile.rules.storage_classes
+    one_node = () if rule is None else rule.one_node
+    for pod in subject.pods:
+        pods = subject.most(pod)
+        if pods < 2:
+            continue
+        for name in _mounted_claims(pod):
+            claim = subject.named("PersistentVolumeClaim", name)
+            modes = [text(mode) for mode in items(at(claim, "spec.accessModes"))]
+            if not modes or any(mode in _SHARED for mode in modes):
+                continue
+            known = at(claim, "spec.storageClassName") in one_node
+            if not known and pod.component != "model-server":
+                continue
+            if "ReadWriteOncePod" in modes or not _kept_together(pod):
+                field = pod.where("volumes")
+                yield Hit(pod.title, field, name, f"{modes[0]}, and there may be {pods} pods")
+
+
+def _mounted_claims(pod: Pod) -> Iterator[str]:
+    for volume in pod.volumes.values():
+        name = text(at(volume, "persistentVolumeClaim.claimName"))
+        if name:
+            yield name
+
+
+def _kept_together(pod: Pod) -> bool:
+    """Whether all pods must be on the node of the first."""
+    path = "affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+    return any(
+        mapping(term).get("topologyKey") == "kubernetes.io/hostname"
+        and selects(mapping(term).get("labelSelector"), pod.labels)
+        and bool(mapping(mapping(term).get("labelSelector")))
+        for term in items(at(pod.spec, path))
+    )
 
 
 def small_claims(subject: Subject) -> Iterator[Hit]:

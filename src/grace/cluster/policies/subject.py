@@ -194,11 +194,21 @@ class Pod:
         return tuple(name for name in found if name)
 
     @cached_property
+    def job(self) -> Mapping[str, JsonValue]:
+        """The spec of the Job that makes the pods; empty if none does."""
+        if self.kind == "CronJob":
+            return mapping(at(self.owner, "spec.jobTemplate.spec"))
+        return mapping(self.owner.get("spec")) if self.kind == "Job" else _NOTHING
+
+    def in_job(self, field: str) -> str:
+        """Return the path of a field of the Job's spec."""
+        return f"{self.path.removesuffix('.template')}.{field}"
+
+    @cached_property
     def at_once(self) -> int:
         """How many of the pods run at the same time."""
-        if self.kind == "Job":
-            completions = at(self.owner, "spec.completions")
-            parallelism = at(self.owner, "spec.parallelism")
+        if self.kind in {"Job", "CronJob"}:
+            completions, parallelism = self.job.get("completions"), self.job.get("parallelism")
             most = parallelism if isinstance(parallelism, int) else 1
             return min(most, completions) if isinstance(completions, int) else most
         replicas = at(self.owner, "spec.replicas")
@@ -243,6 +253,11 @@ class Subject:
         return tuple(pod for manifest in self.objects for pod in _pods(manifest))
 
     @cached_property
+    def jobs(self) -> tuple[Pod, ...]:
+        """The pods of Jobs, those among them that a CronJob makes as well."""
+        return tuple(pod for pod in self.pods if pod.kind in {"Job", "CronJob"})
+
+    @cached_property
     def containers(self) -> tuple[tuple[Pod, Container], ...]:
         """Every container, with its pod."""
         return tuple((pod, container) for pod in self.pods for container in pod.containers)
@@ -282,6 +297,16 @@ class Subject:
         by_label = [self._by_label.get((key, text(value)), ()) for key, value in wanted.items()]
         fewest = min(by_label, key=len)
         return tuple(pod for pod in fewest if selects({"matchLabels": wanted}, pod.labels))
+
+    def most(self, pod: Pod) -> int:
+        """Return the most pods that there may be at the same time, an autoscaler's included."""
+        most = pod.at_once
+        for scaler in self.of_kind("HorizontalPodAutoscaler", "ScaledObject"):
+            if at(scaler, "spec.scaleTargetRef.name") == name_of(pod.owner):
+                for field in ("spec.maxReplicas", "spec.maxReplicaCount"):
+                    limit = at(scaler, field)
+                    most = max(most, limit) if isinstance(limit, int) else most
+        return most
 
     @cached_property
     def gpu_resources(self) -> frozenset[str]:
