@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := demo
 FUZZ ?= 20000
 
-.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm test-cluster images sbom test-images bench bench-client bench-scoring lock docs clean
+.PHONY: help demo test check format fuzz test-system test-kills test-tokenizers test-exact test-vllm test-cluster images sbom test-images scan bench bench-client bench-scoring lock docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ test-images: .venv/.dev ## Build the images, run them confined, build one again 
 	scripts/need-podman.sh || true
 	$(BIN)/python -m pytest -m "images or not images" -rs tests/deploy $(IMAGES_FLAGS)
 
+scan: .venv/.runtime .venv-scan/.ready ## The rendered manifests of both profiles, by a policy scanner
+	$(BIN)/python scripts/scan.py $(CURDIR)/.venv-scan/bin/checkov
+
 test-cluster: .venv/.dev ## The cluster that KUBECONFIG names, in a namespace of its own
 	$(BIN)/python -m pytest -m cluster tests/cluster $(CLUSTER_FLAGS)
 
@@ -79,7 +82,7 @@ lock: ## Resolve dependencies again (needs uv)
 	scripts/lock.sh
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-exact .venv-vllm .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis fuzz-failures
+	rm -rf .venv .venv-exact .venv-vllm .venv-bench .venv-scan .mypy_cache .pytest_cache .ruff_cache .hypothesis fuzz-failures
 
 .venv/.made:
 	scripts/make-venv.sh $(PYTHON) .venv
@@ -92,6 +95,13 @@ clean: ## Remove environments and caches
 
 .venv/.dev: .venv/.runtime requirements/dev.txt
 	$(PIP) --require-hashes -r requirements/dev.txt
+	touch $@
+
+# An environment of its own: the scanner wants older packages than Grace. Grace is not in it.
+.venv-scan/.ready: requirements/scan.txt
+	scripts/make-venv.sh $(PYTHON) .venv-scan
+	.venv-scan/bin/python -m pip --disable-pip-version-check install --quiet \
+		--require-hashes -r requirements/scan.txt
 	touch $@
 
 .venv-exact/.ready: EXACT_PIP := .venv-exact/bin/python -m pip --disable-pip-version-check install --quiet

@@ -15,6 +15,7 @@ compile build --group pyproject.toml:build -c requirements/runtime.txt
 compile runner pyproject.toml --extra hub -c requirements/runtime.txt
 compile cpu-server pyproject.toml --extra embedded -c requirements/runtime.txt
 compile sbom --group pyproject.toml:sbom
+compile scan --group pyproject.toml:scan
 compile exact pyproject.toml --extra embedded --group exact -c requirements/runtime.txt
 # Not with the versions of the runtime: a tool that is compared wants an older python-dateutil.
 compile bench pyproject.toml --extra embedded --group bench
