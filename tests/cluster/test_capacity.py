@@ -250,8 +250,11 @@ def test_utilisation_is_forecast_from_work_and_start() -> None:
     gpu = next(it for it in plan.utilisation if it.what == "gpt2: GPU")
     assert gpu.forecast == pytest.approx(1 / 3, abs=1e-3)
     assert gpu.breaks
+    assert "a low forecast does not stop this run" in plan.notices[0]
+    assert "up to 4 pods that use too little, and up to 1 model server runs" in plan.notices[0]
     longer = plan_capacity(run, [hours_of_work("gpt2", 2, 2)], tokens_per_second=1000)
     assert not next(it for it in longer.utilisation if it.what == "gpt2: GPU").breaks
+    assert not any("a low forecast" in notice for notice in longer.notices)
 
 
 def test_small_query_pods_are_exempt_and_large_ones_are_not() -> None:

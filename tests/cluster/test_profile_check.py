@@ -12,6 +12,7 @@ from grace.cluster.profile_check import (
 )
 
 LABEL = "nvidia.com/gpu.product"
+_NAMED = ("images.runner", "images.llamacpp")
 ALLOWED = {
     (verb, resource): True
     for verb in ("get", "create", "patch", "delete")
@@ -68,7 +69,20 @@ def local_facts() -> ClusterFacts:
 
 
 def check(facts: ClusterFacts, profile: Profile | None = None) -> tuple[ProfileFinding, ...]:
-    return check_profile(profile or load_profile("nrp"), facts)
+    """Return what is found, images apart: the NRP's profile names none that exist."""
+    found = check_profile(profile or load_profile("nrp"), facts)
+    return tuple(one for one in found if one.field not in _NAMED)
+
+
+def test_images_that_are_nowhere_are_wrong_until_they_are_named() -> None:
+    found = check_profile(load_profile("nrp"), nrp_facts())
+    assert [(one.standing, one.field) for one in found] == [
+        (Standing.WRONG, "images.runner"),
+        (Standing.WRONG, "images.llamacpp"),
+    ]
+    assert "registry.example.org/your-lab/grace-runner:0.1.0" in found[0].words
+    named = {name: "ghcr.io/lab/grace:1" for name in ("runner", "llamacpp")}
+    assert not check_profile(profile_with("nrp", images=named), nrp_facts())
 
 
 def only(found: tuple[ProfileFinding, ...]) -> ProfileFinding:

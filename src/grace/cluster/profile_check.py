@@ -11,6 +11,7 @@ from grace.catalogue.faults import did_you_mean
 from grace.cluster.facts import ClusterFacts
 from grace.cluster.gpu_check import gpu_findings, room_findings
 from grace.cluster.permission_check import permission_findings, quota_findings
+from grace.cluster.placeholders import is_placeholder
 from grace.cluster.profile import ClaimSettings, Profile
 from grace.cluster.profile_finding import ProfileFinding, Standing
 
@@ -41,6 +42,7 @@ def check_profile(profile: Profile, facts: ClusterFacts) -> tuple[ProfileFinding
         *quota_findings(profile, facts),
         *permission_findings(facts),
         *_groups(profile, facts),
+        *_images(profile),
         *_secrets(profile, facts),
     ]
     return tuple(sorted(found, key=lambda finding: list(Standing).index(finding.standing)))
@@ -141,6 +143,18 @@ def _groups(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:
         words = f"profile {profile.name} says autoscaler hpa; the cluster serves no metrics for it"
         remedy = "set model_servers.autoscaler: none"
         yield ProfileFinding(Standing.WRONG, "model_servers.autoscaler", words, remedy)
+
+
+def _images(profile: Profile) -> Iterator[ProfileFinding]:
+    for name in ("runner", "llamacpp", "vllm", "tgi"):
+        image = getattr(profile.images, name)
+        if is_placeholder(image):
+            words = f"{image} only shows where the name of your own image goes"
+            remedy = (
+                "build it and push it to where the nodes can pull it (deploy/README.md), and name "
+                "it in a profile of your own"
+            )
+            yield ProfileFinding(Standing.WRONG, f"images.{name}", words, remedy)
 
 
 def _secrets(profile: Profile, facts: ClusterFacts) -> Iterator[ProfileFinding]:

@@ -10,7 +10,7 @@ from grace.cluster.capacity.demands import (
     volumes,
 )
 from grace.cluster.capacity.moments import fits, moments
-from grace.cluster.capacity.result import CapacityPlan, Demand, ModelPlan
+from grace.cluster.capacity.result import CapacityPlan, Demand, ModelPlan, UtilisationForecast
 from grace.cluster.capacity.speeds import Work, speed_of, step_hours, work_of
 from grace.cluster.capacity.utilisation import utilisation
 from grace.cluster.gpus import choose_gpus, must_ask
@@ -55,6 +55,7 @@ def plan_capacity(
     asked = [work[key] for key in run.settings.model if key in work]
     prompts = sum(sum(one.prompts.values()) for one in asked) if asked else None
     served = [model for model in models if model.served_by == model.key]
+    forecast = tuple(utilisation(run, models, prompts, hours))
     return CapacityPlan(
         profile=run.profile.name,
         namespace=run.namespace,
@@ -65,9 +66,9 @@ def plan_capacity(
         storage_gb=round(sum(volume.total_gb for volume in claims), 6),
         gpu_hours=_sum([model.gpu_hours for model in served if model.gpus]),
         hours=hours,
-        utilisation=tuple(utilisation(run, models, prompts, hours)),
+        utilisation=forecast,
         problems=tuple(_problems(run, models, peak)),
-        notices=tuple(_notices(run, models)),
+        notices=(*_low_use(run, forecast), *_notices(run, models)),
     )
 
 
@@ -84,7 +85,7 @@ def _model(
     demand = server_demand(spec, profile) if own else Demand()
     fetched = run.fetches(spec)
     done = work.get(spec.key)
-    speed, source, hours = None, "it is served by somebody else", None
+    speed, source, hours = None, "a hosted model takes nothing of the cluster", None
     if own:
         speed, source = speeds[spec.key]
         if speed is not None:
@@ -208,6 +209,22 @@ def _too_many(profile: Profile, peak: Demand) -> Iterator[str]:
             f"{peak.jobs} Jobs would be there at the peak; at most {rules.jobs_at_once.at_most} "
             f"are allowed ({rules.jobs_at_once.source}); set jobs.at_once"
         )
+
+
+def _low_use(run: ClusterRun, forecast: Sequence[UtilisationForecast]) -> Iterator[str]:
+    """Yield whether a run may begin although little of what it asks for will be used."""
+    rule = run.profile.rules.utilisation
+    if rule is None or not any(one.breaks for one in forecast):
+        return
+    servers = run.profile.model_servers
+    pods = servers.at_once * max(servers.replicas, servers.max_replicas)
+    yield (
+        f"a low forecast does not stop this run: {run.profile.name} lets each user have up to "
+        f"{rule.violating_pods} pods that use too little, and up to {pods} model "
+        f"{'server runs' if pods == 1 else 'servers run'} at the same time; if that is more than "
+        "the site allows, or you have other such pods, give the run more rows, a smaller GPU, or "
+        "fewer models at once"
+    )
 
 
 def _notices(run: ClusterRun, models: Sequence[ModelPlan]) -> Iterator[str]:

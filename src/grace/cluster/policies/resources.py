@@ -15,7 +15,7 @@ from grace.cluster.policies.subject import (
     quantity,
     title,
 )
-from grace.cluster.units import format_gb, in_gb, parse_quantity
+from grace.cluster.units import in_gb, parse_quantity
 from grace.errors import UsageError
 
 _COUNTED = ("cpu", "memory", "ephemeral-storage")
@@ -149,7 +149,7 @@ def not_exempt(subject: Subject) -> Iterator[Hit]:
     """Yield objects whose pods must use what they ask for."""
     for pod in subject.pods:
         if _is_large(subject, pod):
-            yield Hit(pod.title, pod.where("containers"), _asked(pod))
+            yield Hit(pod.title, pod.where("containers"), _asked(subject, pod))
 
 
 def many_not_exempt(subject: Subject) -> Iterator[Hit]:
@@ -161,7 +161,8 @@ def many_not_exempt(subject: Subject) -> Iterator[Hit]:
         waits = pod.kind in {"Job", "CronJob"} and not subject.gpus_of(pod)
         waits = waits and pod.component != "model-server"
         if waits and pod.at_once > rule.violating_pods and _is_large(subject, pod):
-            yield Hit(pod.title, "spec.parallelism", pod.at_once, f"pods of {_asked(pod)} each")
+            asked = _asked(subject, pod)
+            yield Hit(pod.title, "spec.parallelism", pod.at_once, f"pods of {asked} each")
 
 
 def _is_large(subject: Subject, pod: Pod) -> bool:
@@ -176,6 +177,8 @@ def _is_large(subject: Subject, pod: Pod) -> bool:
     )
 
 
-def _asked(pod: Pod) -> str:
-    memory = format_gb(in_gb(pod.requested("memory")))
-    return f"{pod.requested('cpu').normalize():f} CPU, {memory}"
+def _asked(subject: Subject, pod: Pod) -> str:
+    gpus = subject.gpus_of(pod)
+    held = f", {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else ""
+    memory = in_gb(pod.requested("memory"))
+    return f"{pod.requested('cpu').normalize():f} CPU, {memory:.3g} GB{held}"

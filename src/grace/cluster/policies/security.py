@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
+from grace.cluster.placeholders import is_placeholder
 from grace.cluster.policies.finding import Hit
 from grace.cluster.policies.secret_text import SECRET_FLAG, SECRET_VALUE, is_secret_name, masked
 from grace.cluster.policies.subject import (
@@ -50,16 +51,11 @@ def unpinned_images(subject: Subject) -> Iterator[Hit]:
             yield Hit(pod.title, f"{container.path}.image", image or None)
 
 
-_NOT_A_HOST = re.compile(r"(?:.+\.)?(?:example\.(?:com|net|org)|example|invalid|test)")
-"""Names that never are anybody's: RFC 2606."""
-
-
 def placeholder_images(subject: Subject) -> Iterator[Hit]:
     """Yield images at an address that only shows where somebody's own goes."""
     for pod, container in subject.containers:
         image = text(container.spec.get("image"))
-        host = image.partition("/")[0].partition(":")[0]
-        if "/" in image and _NOT_A_HOST.fullmatch(host):
+        if is_placeholder(image):
             yield Hit(
                 pod.title, f"{container.path}.image", image, "nothing can be pulled from there"
             )

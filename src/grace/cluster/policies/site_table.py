@@ -185,6 +185,16 @@ def site_words(rules: SiteRules) -> Mapping[str, tuple[str, ...]]:
             continue
         held = [rule for rule in SITE_RULES if rule.site and rule.site(rules) is written]
         found[name] = tuple(dict.fromkeys(rule.words.format(rule=written) for rule in held))
+    if rules.long_running is not None:
+        listed = ", ".join(rules.long_running.exceptions) or "nothing yet"
+        found["long_running"] += (f"on the exception list: {listed}",)
+    if rules.storage_classes is not None:
+        classes = rules.storage_classes
+        found["storage_classes"] = (
+            f"a volume claim names one of these classes: {', '.join(classes.allowed)}",
+            *(f"never {name}: {reason}" for name, reason in classes.forbidden.items()),
+            *(f"volumes of {name} can be used on one node at a time" for name in classes.one_node),
+        )
     if rules.archive is not None:
         found["archive"] = (
             f"volumes that nothing used for {rules.archive.months:g} months may be deleted without "
