@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from grace.cluster.policies.finding import Finding, Hit, Rule, Severity, together
 from grace.cluster.policies.general_table import GENERAL_RULES
+from grace.cluster.policies.reading import Manifest
 from grace.cluster.policies.site_table import SITE_RULES, site_words
-from grace.cluster.policies.subject import Manifest, Subject
+from grace.cluster.policies.subject import Subject
 from grace.cluster.profile import Profile
 from grace.cluster.request import ClusterRun
 

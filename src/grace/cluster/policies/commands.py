@@ -4,16 +4,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import (
-    Container,
-    Pod,
-    Subject,
-    at,
-    items,
-    mapping,
-    text,
-    title,
-)
+from grace.cluster.policies.pods import Container, Pod
+from grace.cluster.policies.reading import at, items, mapping, text, title
+from grace.cluster.policies.subject import Subject
 
 _WORD = r"(?:^|[\s;&|(`{{'\"/=]){}(?=$|[\s;&|()`}}'\"])"
 _FOLLOWED = r"(?=[^;&|\n]*\s(?:-\w*[fF]\w*|--follow\S*)(?:\s|$))"

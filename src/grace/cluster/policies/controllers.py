@@ -5,7 +5,9 @@ from decimal import Decimal
 
 from grace.cluster.names import slug
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import LONG_RUNNING, Pod, Subject, labels_of, text
+from grace.cluster.policies.pods import Pod
+from grace.cluster.policies.reading import LONG_RUNNING, labels_of, text
+from grace.cluster.policies.subject import Subject
 from grace.cluster.units import in_gb
 
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from grace.cluster.gpus import must_ask
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import Pod, Subject, at, items, mapping, quantity, text
+from grace.cluster.policies.pods import Pod
+from grace.cluster.policies.reading import at, items, mapping, quantity, text
+from grace.cluster.policies.subject import Subject
 
 
 def bad_gpus(subject: Subject) -> Iterator[Hit]:

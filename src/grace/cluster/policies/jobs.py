@@ -6,18 +6,9 @@ from collections.abc import Iterator
 from pydantic import JsonValue
 
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import (
-    LONG_RUNNING,
-    Container,
-    Pod,
-    Subject,
-    at,
-    items,
-    mapping,
-    name_of,
-    text,
-    title,
-)
+from grace.cluster.policies.pods import Container, Pod
+from grace.cluster.policies.reading import LONG_RUNNING, at, items, mapping, name_of, text, title
+from grace.cluster.policies.subject import Subject
 
 _LONGEST_GRACE_SECONDS = 900
 _LONGEST_DEADLINE_SECONDS = 14 * 24 * 3600

@@ -7,17 +7,9 @@ from collections.abc import Iterator, Mapping
 from pydantic import JsonValue
 
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import (
-    Pod,
-    Subject,
-    at,
-    items,
-    kind_of,
-    mapping,
-    name_of,
-    text,
-    title,
-)
+from grace.cluster.policies.pods import Pod
+from grace.cluster.policies.reading import at, items, kind_of, mapping, name_of, text, title
+from grace.cluster.policies.subject import Subject
 
 LONGEST_LABEL = 63
 LONGEST_JOB = 52

@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import (
+from grace.cluster.policies.pods import Pod
+from grace.cluster.policies.reading import (
     Manifest,
-    Pod,
-    Subject,
     at,
     items,
     mapping,
@@ -26,6 +25,7 @@ from grace.cluster.policies.subject import (
     text,
     title,
 )
+from grace.cluster.policies.subject import Subject
 
 _DNS = 53
 _URL = re.compile(r"https?://[^\s'\"]+")

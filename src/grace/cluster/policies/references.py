@@ -6,12 +6,10 @@ from pydantic import JsonValue
 
 from grace.cluster.names import slug
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import (
+from grace.cluster.policies.pods import Container, Pod
+from grace.cluster.policies.reading import (
     LONG_RUNNING,
-    Container,
     Manifest,
-    Pod,
-    Subject,
     at,
     items,
     mapping,
@@ -19,6 +17,7 @@ from grace.cluster.policies.subject import (
     text,
     title,
 )
+from grace.cluster.policies.subject import Subject
 
 
 def missing(subject: Subject) -> Iterator[Hit]:

@@ -6,15 +6,9 @@ from decimal import Decimal
 from pydantic import JsonValue
 
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import (
-    Pod,
-    Subject,
-    at,
-    items,
-    mapping,
-    quantity,
-    title,
-)
+from grace.cluster.policies.pods import Pod
+from grace.cluster.policies.reading import at, items, mapping, quantity, title
+from grace.cluster.policies.subject import Subject
 from grace.cluster.units import in_gb, parse_quantity
 from grace.errors import UsageError
 

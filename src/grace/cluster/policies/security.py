@@ -7,19 +7,10 @@ from pydantic import JsonValue
 
 from grace.cluster.placeholders import is_placeholder
 from grace.cluster.policies.finding import Hit
+from grace.cluster.policies.pods import Container, Pod
+from grace.cluster.policies.reading import Manifest, at, items, mapping, name_of, text, title
 from grace.cluster.policies.secret_text import SECRET_FLAG, SECRET_VALUE, is_secret_name, masked
-from grace.cluster.policies.subject import (
-    Container,
-    Manifest,
-    Pod,
-    Subject,
-    at,
-    items,
-    mapping,
-    name_of,
-    text,
-    title,
-)
+from grace.cluster.policies.subject import Subject
 
 _VOLUME_KINDS = frozenset(
     [

@@ -7,11 +7,9 @@ from pydantic import JsonValue
 
 from grace.cluster.names import slug
 from grace.cluster.policies.finding import Hit
-from grace.cluster.policies.subject import (
-    Container,
+from grace.cluster.policies.pods import Container, Pod
+from grace.cluster.policies.reading import (
     Manifest,
-    Pod,
-    Subject,
     at,
     items,
     labels_of,
@@ -22,6 +20,7 @@ from grace.cluster.policies.subject import (
     text,
     title,
 )
+from grace.cluster.policies.subject import Subject
 from grace.cluster.request import CONFIG, INPUTS, WEIGHTS
 
 _GIGABYTE = 10**9
