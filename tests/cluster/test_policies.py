@@ -232,6 +232,39 @@ def test_a_cron_job_that_keeps_the_rules_breaks_none() -> None:
     assert found(objects) == ()
 
 
+def caretaker(objects: Objects) -> Objects:
+    """Let a CronJob's pod talk to the API server, under the driver's account."""
+    made = scheduled(objects, W)
+    template = made["spec"]["jobTemplate"]["spec"]["template"]
+    template["metadata"]["labels"]["app.kubernetes.io/component"] = "caretaker"
+    template["metadata"]["labels"]["grace/reaches"] = "api"
+    template["spec"] |= {"serviceAccountName": "grace-driver", "automountServiceAccountToken": True}
+    template["spec"]["containers"][0].pop("env")
+    template["spec"]["containers"][0]["volumeMounts"] = []
+    template["spec"]["volumes"] = []
+    policy = json.loads(json.dumps(objects["NetworkPolicy/grace-to-servers"]))
+    policy["metadata"]["name"] = "grace-to-api"
+    policy["spec"]["podSelector"] = {"matchLabels": {"grace/reaches": "api"}}
+    ports = [{"protocol": "TCP", "port": number} for number in (443, 6443)]
+    dns = policy["spec"]["egress"][1]
+    policy["spec"]["egress"] = [
+        {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": ports},
+        dns,
+    ]
+    objects["NetworkPolicy/grace-to-api"] = policy
+    return objects
+
+
+def test_a_pod_that_talks_to_the_api_server_by_the_clock_breaks_no_rule() -> None:
+    assert found(caretaker(good_set())) == ()
+
+
+def test_its_token_needs_a_role() -> None:
+    objects = caretaker(good_set())
+    objects["RoleBinding/grace-driver"]["subjects"] = []
+    assert "account-token" in {finding.rule for finding in found(objects)}
+
+
 @pytest.mark.parametrize(
     "image", ["ghcr.io/lab/example:1", "localhost/grace-runner:1", "my-example.org/a:1", "test:1"]
 )
