@@ -174,5 +174,5 @@ def _is_large(subject: Subject, pod: Pod) -> bool:
 def _asked(subject: Subject, pod: Pod) -> str:
     gpus = subject.gpus_of(pod)
     held = f", {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else ""
-    memory = in_gb(pod.requested("memory"))
+    memory = float(pod.requested("memory")) / 1e9
     return f"{pod.requested('cpu').normalize():f} CPU, {memory:.3g} GB{held}"

@@ -193,8 +193,11 @@ def site_words(rules: SiteRules) -> Mapping[str, tuple[str, ...]]:
         found["storage_classes"] = (
             f"a volume claim names one of these classes: {', '.join(classes.allowed)}",
             *(f"never {name}: {reason}" for name, reason in classes.forbidden.items()),
-            *(f"volumes of {name} can be used on one node at a time" for name in classes.one_node),
         )
+        if classes.one_node:
+            found["storage_classes"] += (
+                f"volumes of these can be used on one node at a time: {', '.join(classes.one_node)}",
+            )
     if rules.archive is not None:
         found["archive"] = (
             f"volumes that nothing used for {rules.archive.months:g} months may be deleted without "
