@@ -315,11 +315,24 @@ def test_an_input_that_fits_in_no_config_map_is_uploaded_before_anything_reads_i
 
     (uploaded,) = (disk / "grace" / "inputs").glob("*/trials-study2.csv")
     assert uploaded.read_bytes() == large.read_bytes()
-    # On this machine the copy is found; on another one it is asked for.
-    assert invoke(["cluster", "status", "--namespace", "lab"]) == 0
+    # On another machine, which has no copy, the bytes are not needed any more.
     shutil.rmtree("results")
+    large.rename("gone.csv")
+    sent = len(files_pods(api))
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 0
+    resume = ["cluster", "resume", "--namespace", "lab", "--yes", "--no-collect"]
+    assert invoke(resume) == 0
+    assert len(files_pods(api)) == sent
+    # The volume was lost, and with it what was on it.
+    api.objects["persistentvolumeclaims", "lab", "grace-inputs"]["metadata"]["annotations"] = {}
+    shutil.rmtree(disk / "grace" / "inputs")
     capsys.readouterr()
-    assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
-    assert "--input" in capsys.readouterr().err
-    again = ["cluster", "status", "--namespace", "lab", "--input", f"study2={large}"]
-    assert invoke(again) == 0
+    assert invoke(resume) == 2
+    assert "input trials-study2.csv" in capsys.readouterr().err
+    assert invoke([*resume, "--input", "study2=gone.csv"]) == 0
+    assert uploaded.read_bytes() == Path("gone.csv").read_bytes()
+
+
+def files_pods(api: FakeApi) -> list[str]:
+    """Return the requests that made a pod which hands files over."""
+    return [path for method, path in api.requests if method == "PATCH" and "/jobs/files-" in path]

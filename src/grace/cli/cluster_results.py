@@ -40,8 +40,8 @@ RunInput = Annotated[
     typer.Option(
         "--input",
         metavar="STUDY=CSV",
-        help="Where an input of more than 1 MB is on this machine, if the run was begun on another "
-        "one. Repeatable.",
+        help="Where an input of more than 1 MB is on this machine. It is needed only if the run was "
+        "begun on another one, and stopped before that was sent. Repeatable.",
     ),
 ]
 
@@ -173,8 +173,8 @@ async def named_run(
     """
     Return a run that the cluster has.
 
-    Large inputs are not kept with it. They are found where `grace cluster run` left
-    copies, or must be given.
+    Large inputs are not kept with it, and only sending them needs their bytes. These
+    are found where `grace cluster run` left copies, or may be given.
 
     Args:
         client: The cluster.
@@ -188,7 +188,7 @@ async def named_run(
         out: Where its results go on this machine.
 
     Raises:
-        ClusterError: There is no such run, or an input is not here.
+        ClusterError: There is no such run, or a file that was given is not its own.
 
         UsageError: A file cannot be read.
     """
@@ -207,9 +207,10 @@ async def named_run(
                 "--profile, --namespace and --context say where; grace cluster run begins one"
             )
         name = found[-1]
-    kept = input_copies(out or RESULTS, name.upper())
-    here = {path.name: _content(path) for path in sorted(kept.glob("*")) if path.is_file()}
-    return await load_run(client, namespace, name, {**here, **given})
+    run = await load_run(client, namespace, name, given)
+    kept = input_copies(out or RESULTS, run.timestamp)
+    lacking = [kept / file.name for file in run.files if file.held is None]
+    return run.filled({path.name: _content(path) for path in lacking if path.is_file()})
 
 
 def _content(path: Path) -> bytes:
