@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,26 +9,12 @@ from fake_api import FakeApi
 from small_manifests import NAMESPACE, SmallManifests, small_profile, small_run
 
 from grace.catalogue.spec import load_catalogue
-from grace.cluster.client import ClusterClient, Patience
+from grace.cluster.client import ClusterClient
 from grace.cluster.profile import load_profile
 from grace.cluster.request import InputFile
 from grace.cluster.stored_run import list_runs, load_run, store_run, stored_run
 from grace.errors import ClusterError, IdentityMismatch, UsageError
 from grace.settings import RunSettings
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApi]:
-    fake = FakeApi()
-    async with fake.served():
-        yield fake
-
-
-@pytest.fixture
-async def client(api: FakeApi) -> AsyncIterator[ClusterClient]:
-    patience = Patience(attempts=2, first_wait_seconds=0, longest_wait_seconds=0)
-    async with ClusterClient.at(api.url, patience=patience) as made:
-        yield made
 
 
 async def keep(client: ClusterClient, run: object) -> None:

@@ -257,6 +257,26 @@ def test_a_run_is_set_up_and_goes_on_later(
     assert "everything is here" in capsys.readouterr().out
 
 
+def test_what_is_left_of_runs_that_nothing_is_known_of_can_be_deleted(
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["cluster", "apply", "--yes", *flags(small_inputs)]) == 0
+    for key in [key for key in api.objects if key[0] == "configmaps"]:
+        del api.objects[key]
+    capsys.readouterr()
+    down = ["cluster", "down", "--namespace", "lab"]
+
+    assert invoke(down) == 1
+    assert "objects that runs left there (PersistentVolumeClaim grace-" in capsys.readouterr().err
+    assert invoke([*down, "--delete-results", "--yes"]) == 2
+    assert "(grace-logs, grace-output) were collected" in capsys.readouterr().err
+    assert invoke([*down, "--delete-results", "--even-uncollected", "--yes"]) == 0
+    assert {key[0] for key in api.objects} == {"namespaces"}
+    # Now there is nothing of it: most likely that is another place than was meant.
+    assert invoke([*down, "--delete-results", "--even-uncollected", "--yes"]) == 1
+    assert "is that the right place?" in capsys.readouterr().err
+
+
 def test_what_is_rendered_is_what_is_sent(
     api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

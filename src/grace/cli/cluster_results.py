@@ -49,6 +49,7 @@ RESULTS = Path("results")
 """Where results go unless another folder is given."""
 
 _WATCH_SECONDS = 10.0
+_NAMED = 3
 
 
 def status(
@@ -140,21 +141,36 @@ def down(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> None:
+        from grace.cluster.executor.deleting import kept_objects
         from grace.cluster.executor.desired import Desired, default_builders
+        from grace.cluster.executor.stopping import delete_remains
         from grace.cluster.executor.stopping import down as take_down
+        from grace.cluster.stored_run import list_runs
 
-        request = await named_run(client, place, name, input_)
+        where = place.named(client)
+        recorded = await list_runs(client, where)
+        left = () if recorded else await kept_objects(client, where)
+        if left and not delete_results:
+            named = ", ".join(f"{one.kind} {one.name}" for one in left[:_NAMED])
+            raise ClusterError(
+                f"{where} on {client.server} has no run of Grace, only {len(left)} objects that "
+                f"runs left there ({named}, …); to delete them: grace cluster down --delete-results"
+            )
+        request = None if left else await named_run(client, place, name, input_)
         if delete_results and not yes:
             lost = ", collected or not" if even_uncollected else ""
             confirm(
-                f"Delete everything of Grace in {request.namespace} on {client.server}, the volumes "
-                f"with all results as well{lost}?",
+                f"Delete everything of Grace in {where} on {client.server}, the volumes with all "
+                f"results as well{lost}?",
                 "nothing was deleted",
             )
-        desired = Desired(request, default_builders())
-        deleted = await take_down(
-            client, desired, delete_results=delete_results, even_uncollected=even_uncollected
-        )
+        if request is None:
+            deleted = await delete_remains(client, where, even_uncollected=even_uncollected)
+        else:
+            desired = Desired(request, default_builders())
+            deleted = await take_down(
+                client, desired, delete_results=delete_results, even_uncollected=even_uncollected
+            )
         for target in deleted:
             out.print(f"deleted {target}", markup=False)
         if not deleted:
