@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from grace.catalogue.store import megabytes
+from grace.catalogue.store import size_text
 from grace.engine.events import RunHook
 
 _ODD = re.compile(r"[^A-Za-z0-9.-]+")
@@ -87,7 +87,7 @@ class ToldProgress:
 
     def began(self, step: str, total_bytes: int | None) -> None:
         """Tell what begins."""
-        size = "" if total_bytes is None else f" ({megabytes(total_bytes)})"
+        size = "" if total_bytes is None else f" ({size_text(total_bytes)})"
         self._hook.message(f"{step}{size}")
 
     def advanced(self, count_bytes: int) -> None:
