@@ -513,6 +513,7 @@ async def test_inputs_whose_bytes_are_not_here_come_from_the_volume_that_pods_re
     assert (await world.collect()).whole
 
     kept = contents(world.out / "inputs" / WHEN)
+    assert json.loads(kept.pop("cluster.json")) == {"namespace": "lab"}
     assert kept == {file.name: file.content for file in run.files}
     asked = len(world.cluster.disk.asked)
     assert (await world.collect()).whole

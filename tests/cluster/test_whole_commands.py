@@ -167,7 +167,9 @@ def test_results_that_are_not_here_are_not_deleted(
     run = ["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)]
 
     assert invoke(run) == 3
-    assert "not begun on the cluster" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "not begun on the cluster" in said.out
+    assert f"next: grace cluster resume {WHEN} --namespace lab\n" in said.err
 
     assert invoke(["cluster", "down", "--delete-results", "--yes", "--namespace", "lab"]) == 2
     assert api.names("persistentvolumeclaims") != []

@@ -249,6 +249,8 @@ async def collect_here(
     with shown_progress() as progress:
         found = await collect(client, request, to or RESULTS, progress, note=note)
     print_collection(found, command_for("status", request, place))
+    if exit_of(found) == EXIT_INCOMPLETE:
+        say_next(command_for("resume", request, place))
     return found
 
 

@@ -19,6 +19,7 @@ from grace.cluster.request import INPUTS, RESULTS, ClusterRun, InputFile
 from grace.cluster.transfer import Patience, PodExec, RemoteFile, Transfer, file_sha256
 from grace.engine.disk import make_folder
 from grace.errors import ClusterError, ClusterUnavailable, RunFolderError, UsageError
+from grace.pipeline.origin import Origin, write_origin
 from grace.pipeline.reopen import input_copies, reopen
 from grace.runs.csvfile import write_bytes
 from grace.runs.folder import RunFolder
@@ -131,20 +132,21 @@ def keep_inputs(run: ClusterRun, out: Path) -> None:
     """
     Keep what pods read beside their results, where `grace validate` finds it.
 
-    Files whose bytes are kept elsewhere are left out.
+    Files whose bytes are kept elsewhere are left out. The namespace is noted as well:
+    what is collected before its end goes on there.
 
     Raises:
         RunFolderError: It cannot be written.
     """
+    here = input_copies(out, run.timestamp)
+    try:
+        make_folder(here)
+    except OSError as error:
+        raise RunFolderError(f"{here}: cannot be made: {error.strerror}") from error
+    write_origin(out, run.timestamp, Origin(namespace=run.namespace))
     for file in run.files:
-        path = input_copies(out, run.timestamp) / file.name
-        if file.held is None or _is_there(path, file):
-            continue
-        try:
-            make_folder(path.parent)
-        except OSError as error:
-            raise RunFolderError(f"{path.parent}: cannot be made: {error.strerror}") from error
-        write_bytes(path, file.held)
+        if file.held is not None and not _is_there(here / file.name, file):
+            write_bytes(here / file.name, file.held)
 
 
 async def _fetch_inputs(

@@ -19,12 +19,13 @@ from grace.catalogue.spec import Catalogue
 from grace.cluster.profile import Profile
 from grace.cluster.steps import Served, Step, plan_steps
 from grace.errors import UsageError
+from grace.pipeline.origin import POD_RESULTS
 from grace.settings import RunSettings
 
 INPUTS = PurePosixPath("/grace/inputs")
 CONFIG = PurePosixPath("/grace/config/run.yaml")
 WEIGHTS = PurePosixPath("/grace/weights")
-RESULTS = PurePosixPath("/grace/results")
+RESULTS = POD_RESULTS
 LOGS = PurePosixPath("/grace/logs")
 PORT = 8000
 
