@@ -57,7 +57,6 @@ def status(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
-    input_: RunInput = None,
     *,
     watch: Watch = False,
 ) -> None:
@@ -70,7 +69,7 @@ def status(
         from grace.cluster.executor.desired import Desired, default_builders
         from grace.cluster.executor.observing import run_status
 
-        desired = Desired(await named_run(client, place, name, input_), default_builders())
+        desired = Desired(await named_run(client, place, name), default_builders())
         found = await run_status(client, desired)
         if watch:
             with ClusterScreen() as screen:
@@ -93,7 +92,6 @@ def collect_command(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
-    input_: RunInput = None,
     out: Annotated[
         Path | None, typer.Option(help="Where run folders go. Default: results.")
     ] = None,
@@ -107,7 +105,7 @@ def collect_command(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> int:
-        request = await named_run(client, place, name, input_, out)
+        request = await named_run(client, place, name, out=out)
         return exit_of(await collect_here(client, request, place, out))
 
     raise typer.Exit(connected(place.context, work))
@@ -118,7 +116,6 @@ def down(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
-    input_: RunInput = None,
     *,
     delete_results: Annotated[
         bool,
@@ -156,7 +153,7 @@ def down(
                 f"{where} on {client.server} has no run of Grace, only {len(left)} objects that "
                 f"runs left there ({named}, …); to delete them: grace cluster down --delete-results"
             )
-        request = None if left else await named_run(client, place, name, input_)
+        request = None if left else await named_run(client, place, name)
         if delete_results and not yes:
             lost = ", collected or not" if even_uncollected else ""
             confirm(
