@@ -4,11 +4,12 @@ import contextlib
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 from grace.catalogue.store import size_text
+from grace.engine.disk import numbered
 from grace.engine.events import RunHook
 
 _ODD = re.compile(r"[^A-Za-z0-9.-]+")
@@ -48,7 +49,7 @@ class Lines:
         named = [_ODD.sub("-", part)[:_LONGEST_PART] for part in parts if part]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in _names(folder, "_".join(named)):
+            for path in numbered(folder, "_".join(named)):
                 with contextlib.suppress(FileExistsError):
                     self._file = path.open("x", encoding="ascii", buffering=1)
                     return None
@@ -70,13 +71,6 @@ class Lines:
         finally:
             if held:
                 self._writing.release()
-
-
-def _names(folder: Path, name: str) -> Iterator[Path]:
-    number = 1
-    while True:
-        yield folder / f"{name}-{number:04d}.jsonl"
-        number += 1
 
 
 class ToldProgress:
