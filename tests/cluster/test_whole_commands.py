@@ -353,6 +353,12 @@ def test_an_input_that_fits_in_no_config_map_is_uploaded_before_anything_reads_i
     assert "input trials-study2.csv" in capsys.readouterr().err
     assert invoke([*resume, "--input", "study2=gone.csv"]) == 0
     assert uploaded.read_bytes() == Path("gone.csv").read_bytes()
+    # Now a copy is here, and the file need not be given again.
+    api.objects["persistentvolumeclaims", "lab", "grace-inputs"]["metadata"]["annotations"] = {}
+    uploaded.unlink()
+    Path("gone.csv").unlink()
+    assert invoke(resume) == 0
+    assert uploaded.exists()
 
 
 def files_pods(api: FakeApi) -> list[str]:

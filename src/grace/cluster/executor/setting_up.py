@@ -50,7 +50,7 @@ async def set_up(
     # Before anything else, so that whatever is made can be found and taken down again.
     await store_run(client, run, desired.setup)
     # What is being deleted takes no change, and is gone a moment later.
-    await _wait_for_leaving(client, tuple(_claims(desired)), hook, pacing)
+    await _wait_for_leaving(client, desired, hook, pacing)
     rest = [item for item in desired.setup if text(item, "kind") != "Namespace"]
     for manifest in rest:
         try:
@@ -73,13 +73,15 @@ def _claims(desired: Desired) -> Iterator[ObjectId]:
 
 
 async def _wait_for_leaving(
-    client: ClusterClient, claims: Sequence[ObjectId], hook: ClusterHook, pacing: Pacing
+    client: ClusterClient, desired: Desired, hook: ClusterHook, pacing: Pacing
 ) -> None:
+    wanted, place = set(_claims(desired)), desired.run.namespace
     told: set[str] = set()
     holders: list[Manifest] = []
-    leaving: Sequence[ObjectId] = claims
+    leaving: list[ObjectId] = []
     for _ in range(_looks(pacing)):
-        leaving = [target for target in leaving if await _is_leaving(client, target)]
+        claims = await client.list_if_permitted(_CLAIM, place) or ()
+        leaving = [id_of(item) for item in claims if is_leaving(item) and id_of(item) in wanted]
         if not leaving:
             return
         holders = await _pods_with(client, leaving)
@@ -91,7 +93,6 @@ async def _wait_for_leaving(
             hook.message(f"waits for {why}")
         await asyncio.sleep(pacing.settle_seconds)
     names = ", ".join(target.name for target in leaving)
-    place = claims[0].namespace
     remedy = (
         f"it goes when no pod has it mounted, so end pod {', '.join(map(_named, holders))}"
         if holders
@@ -101,11 +102,6 @@ async def _wait_for_leaving(
         f"PersistentVolumeClaim {names} in {place} is still being deleted after "
         f"{pacing.claim_seconds:g} s: {remedy}; then start again"
     )
-
-
-async def _is_leaving(client: ClusterClient, target: ObjectId) -> bool:
-    found = await client.get(target.kind, target.name, target.namespace)
-    return found is not None and is_leaving(found)
 
 
 async def _pods_with(client: ClusterClient, claims: Sequence[ObjectId]) -> list[Manifest]:
