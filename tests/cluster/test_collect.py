@@ -531,6 +531,20 @@ async def test_an_input_that_is_nowhere_keeps_nothing_else_from_arriving(world: 
     assert not (world.out / "inputs" / WHEN / "trials-large.csv").exists()
 
 
+async def test_an_input_that_is_not_the_runs_own_stays_on_the_cluster(world: World) -> None:
+    large = InputFile("trials-large.csv", b"1,2,3\n" * 200_000)
+    world.run = replace(world.run, files=(*world.run.files, elsewhere(large)))
+    folder = world.cluster.disk.root / "grace" / "inputs" / str(upload_folder(world.run))
+    folder.mkdir(parents=True)
+    (folder / large.name).write_bytes(b"?" * large.size)
+
+    assert (await world.collect()).whole
+
+    assert "input trials-large.csv is another one on the cluster; it is left there" in world.said
+    kept = world.out / "inputs" / WHEN
+    assert not [path for path in kept.iterdir() if large.name in path.name]
+
+
 async def test_inputs_that_arrived_are_not_needed_here_again(tmp_path: Path) -> None:
     pod = LocalPod(tmp_path)
     files = (InputFile("trials-study1.csv", b"a,b\n"), InputFile("catalogue.yaml", b"{}"))
