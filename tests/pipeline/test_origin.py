@@ -29,8 +29,14 @@ def test_its_namespace_is_the_one_that_was_noted(collected: tuple[RunFolder, Run
     input_copies(out, folder.timestamp).mkdir(parents=True)
     write_origin(out, folder.timestamp, Origin(namespace="lab"))
     assert cluster_command(folder, record) == f"{begun} lab --out '{out}'"
-    (input_copies(out, folder.timestamp) / "cluster.json").write_text('{"namespace": 7}')
-    assert "NAMESPACE" in cluster_command(folder, record)
+    for odd in (
+        '{"namespace": 7}',
+        '{"namespace": "lab; rm x"}',
+        '{"namespace": "\\u001b[2J"}',
+        "",
+    ):
+        (input_copies(out, folder.timestamp) / "cluster.json").write_text(odd)
+        assert cluster_command(folder, record) == f"{begun} NAMESPACE --out '{out}'"
 
 
 def test_the_usual_folder_need_not_be_named(

@@ -8,8 +8,9 @@ namespace is in no pod's record: who collects a run notes it beside its inputs.
 import json
 import shlex
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from grace.errors import RunFolderError
 from grace.pipeline.reopen import input_copies
@@ -32,7 +33,8 @@ class Origin(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: str
+    # It becomes part of a command that people type.
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
 def write_origin(out: Path, timestamp: str, origin: Origin) -> None:
