@@ -17,7 +17,7 @@ PROGRAM = """
 import hashlib, json, os, sys
 from pathlib import Path
 
-def files(name, place, *flags, stdin=b"", tells=False):
+def files(name, place, *flags, stdin=b""):
     given = dict(zip(flags[::2], flags[1::2]))
     if name == "list":
         return listed(Path(place)), ""
@@ -25,7 +25,7 @@ def files(name, place, *flags, stdin=b"", tells=False):
         with open(place, "rb") as stream:
             stream.seek(int(given["--offset"]))
             data = stream.read(int(given["--length"]))
-        return data, json.dumps({"sha256": hashlib.sha256(data).hexdigest()}) if tells else ""
+        return data, ""
     if hashlib.sha256(stdin).hexdigest() != given["--sha256"]:
         raise ValueError("what arrived is not what was sent")
     Path(place).parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def listed(root):
 
 _MAIN = """
 given = sys.stdin.buffer.read() if sys.argv[1] == "receive" else b""
-output, said = files(*sys.argv[1:], stdin=given, tells="TELLS" in os.environ)
+output, said = files(*sys.argv[1:], stdin=given)
 sys.stdout.buffer.write(output)
 sys.stderr.write(said)
 """
@@ -122,8 +122,6 @@ class LocalPod:
 
         faults: One for each command, in the order in which they begin; then none.
 
-        tells: Whether the hash of each part is told.
-
         processes: Whether every command is a process, as in a pod.
 
         asked: The arguments of every command.
@@ -131,7 +129,6 @@ class LocalPod:
 
     root: Path
     faults: list[Fault] = field(default_factory=list)
-    tells: bool = False
     processes: bool = False
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -152,7 +149,7 @@ class LocalPod:
     @asynccontextmanager
     async def _here(self, arguments: tuple[str, ...], stdin: bytes) -> AsyncIterator[_Started]:
         try:
-            output, said = _module["files"](*arguments, stdin=stdin, tells=self.tells)
+            output, said = _module["files"](*arguments, stdin=stdin)
             ended = Ended(0, said)
         except (OSError, ValueError) as error:
             output, ended = b"", Ended(1, f"error: {error}")
@@ -174,7 +171,7 @@ class LocalPod:
     ) -> AsyncIterator[_Started]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, *_COMMAND, *arguments),
-            env={"PYTHONPATH": ":".join(sys.path)} | ({"TELLS": "1"} if self.tells else {}),
+            env={"PYTHONPATH": ":".join(sys.path)},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

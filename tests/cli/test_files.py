@@ -40,6 +40,8 @@ def test_a_file_goes_there_and_back(tmp_path: Path) -> None:
     assert [json.loads(line) for line in told.stdout.splitlines()] == [held]
     sent = files("send", root / "exp1/x.bin", "--offset", "7", "--length", "11", folder=tmp_path)
     assert sent.stdout == content[7:18]
+    # The collector compares each part with this.
+    assert json.loads(sent.stderr) == {"sha256": hashlib.sha256(content[7:18]).hexdigest()}
     whole = files("send", "exp1/x.bin", "--root", root, folder=tmp_path)
     assert whole.stdout == content
 

@@ -1,6 +1,8 @@
 """`grace status`: what a newcomer sees of a run, and what to type next."""
 
+import json
 import re
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,8 @@ from fake_llamacpp import FakeLlamaCpp, refuse, served
 from grace.cli.main import invoke
 from grace.cli.standing import MOST_DETAILS, print_standings
 from grace.engine.record import decode, encode
+from grace.pipeline.origin import Origin, write_origin
+from grace.pipeline.reopen import input_copies
 from grace.pipeline.standing import RunState, standing
 from grace.runs.folder import RunFolder, find_runs
 from grace.runs.holder import lock_holder
@@ -73,6 +77,39 @@ def test_an_unfinished_run_is_explained_at_a_glance(
     assert command == f"next: grace resume '{stopped.path}'"
     assert "with --retry-failed" in text
     assert len(lines) < 30
+
+
+def test_a_run_that_was_collected_before_its_end_goes_on_on_its_cluster(
+    stopped: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = stopped.path.parents[2]
+    record = stopped.record_path.read_text()
+    stopped.record_path.write_text(record.replace(json.dumps(str(out)), '"/grace/results"'))
+    input_copies(out, stopped.timestamp).mkdir(parents=True)
+    write_origin(out, stopped.timestamp, Origin(namespace="lab"))
+    code, text = shown(capsys, stopped.path)
+    assert code == 3
+    assert "collected from a cluster before it was over" in text
+    assert "nobody is working on it" not in text
+    assert "--retry-failed" not in text
+    said = f"next: grace cluster resume {stopped.timestamp} --namespace lab --out '{out}'"
+    assert said in text.splitlines()
+
+
+def test_a_run_that_is_not_finished_is_left_out_of_summaries(
+    stopped: RunFolder,
+    toy_runs: tuple[RunFolder, RunFolder],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = stopped.path.parents[2]
+    for folder in toy_runs:
+        shutil.copytree(folder.path, out / folder.path.relative_to(folder.path.parents[2]))
+    capsys.readouterr()
+    assert invoke(["summarise", str(out)]) == 3
+    said = capsys.readouterr()
+    assert "toy_study1_summary.csv" in said.out
+    assert "toy_study2_summary.csv" in said.out
+    assert said.err.replace("\n", "").count("is not finished") == 1
 
 
 def test_an_incomplete_run_says_why_and_how_to_ask_again(

@@ -12,6 +12,7 @@ from grace.settings import RunSettings
 
 TIMESTAMP = "20260131T235959Z"
 NAMESPACE = "lab"
+_OURS = {"app.kubernetes.io/managed-by": "grace"}
 
 
 def small_run(
@@ -54,7 +55,7 @@ def small_profile(
 
 def _labels(run: ClusterRun, **more: str) -> dict[str, str]:
     return {
-        "app.kubernetes.io/managed-by": "grace",
+        **_OURS,
         "grace/run": run.run_id,
         **{f"grace/{name}": value for name, value in more.items()},
     }
@@ -85,24 +86,22 @@ class SmallManifests:
         self._controller = controller
 
     def setup_objects(self, run: ClusterRun, /) -> tuple[dict[str, Any], ...]:
-        ours = {"app.kubernetes.io/managed-by": "grace"}
         contents = {file.name: file.content.decode() for file in run.files}
         return (
-            _object("Namespace", NAMESPACE, ours),
-            _object("ConfigMap", "inputs-1234", ours, immutable=True, data=contents),
-            _object("PersistentVolumeClaim", "grace-output", ours, spec={}),
+            _object("Namespace", NAMESPACE, _OURS),
+            _object("ConfigMap", "inputs-1234", _OURS, immutable=True, data=contents),
+            _object("PersistentVolumeClaim", "grace-output", _OURS, spec={}),
         )
 
     def weights_objects(self, run: ClusterRun, key: str, /) -> tuple[dict[str, Any], ...]:
-        return (_object("PersistentVolumeClaim", f"weights-{_short(key)}", {}, spec={}),)
+        return (_object("PersistentVolumeClaim", f"weights-{_short(key)}", _OURS, spec={}),)
 
     def server_objects(
         self, run: ClusterRun, server: ServerModels, /
     ) -> tuple[dict[str, Any], ...]:
         name = f"model-{_short(server.base.key)}"
         # As the real ones: the controller alone says for which run it is.
-        ours = {"app.kubernetes.io/managed-by": "grace"}
-        labels = {**ours, "grace/model": server.base.key}
+        labels = {**_OURS, "grace/model": server.base.key}
         limits = {"nvidia.com/gpu": str(server.base.gpu_count)} if server.base.gpus else {}
         container = {"name": "server", "resources": {"limits": limits}}
         template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,12 +15,13 @@ from grace.catalogue.progress import SilentProgress
 from grace.cli.main import invoke
 from grace.cluster.arrivals import plan_folder
 from grace.cluster.collect import Collection, collect, keep_inputs, listing_sha256
+from grace.cluster.manifests import upload_folder
 from grace.cluster.preparing import prepare_run
 from grace.cluster.profile import load_profile
 from grace.cluster.request import ClusterRun, InputFile
 from grace.cluster.transfer import Patience, RemoteFile
 from grace.cluster.uploading import upload
-from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing, RunLocked
+from grace.errors import ClusterError, ClusterUnavailable, ObjectMissing, RunLocked, UsageError
 from grace.runs.folder import RunFolder
 from grace.settings import RunSettings
 from inputs import input_flags
@@ -43,7 +44,9 @@ class FakeCluster:
     waits: int = 0
     gone: int = 0
 
-    async def apply(self, manifest: Mapping[str, Any], /) -> Mapping[str, Any]:
+    async def apply(
+        self, manifest: Mapping[str, Any], /, *, manager: str = "grace"
+    ) -> Mapping[str, Any]:
         self.jobs[manifest["metadata"]["name"]] = dict(manifest)
         return manifest
 
@@ -490,6 +493,67 @@ def test_the_hash_of_a_list_does_not_depend_on_its_order() -> None:
 
     assert listing_sha256(files) == listing_sha256(files[::-1])
     assert listing_sha256(files) != listing_sha256(files[:2])
+
+
+def elsewhere(file: InputFile) -> InputFile:
+    return InputFile.elsewhere(file.name, file.sha256, file.size)
+
+
+async def test_inputs_whose_bytes_are_not_here_come_from_the_volume_that_pods_read(
+    world: World,
+) -> None:
+    large = InputFile("trials-large.csv", b"1,2,3\n" * 200_000)
+    run = replace(world.run, files=(*world.run.files, large))
+    folder = world.cluster.disk.root / "grace" / "inputs" / str(upload_folder(run))
+    folder.mkdir(parents=True)
+    for file in run.files:
+        (folder / file.name).write_bytes(file.content)
+    world.run = replace(run, files=tuple(map(elsewhere, run.files)))
+
+    assert (await world.collect()).whole
+
+    kept = contents(world.out / "inputs" / WHEN)
+    assert json.loads(kept.pop("cluster.json")) == {"namespace": "lab"}
+    assert kept == {file.name: file.content for file in run.files}
+    asked = len(world.cluster.disk.asked)
+    assert (await world.collect()).whole
+    assert all("inputs" not in place for _, place, *_ in world.cluster.disk.asked[asked:])
+
+
+async def test_an_input_that_is_nowhere_keeps_nothing_else_from_arriving(world: World) -> None:
+    large = InputFile.elsewhere("trials-large.csv", "0" * 64, 2_000_000)
+    world.run = replace(world.run, files=(*world.run.files, large))
+
+    assert (await world.collect()).whole
+
+    (said,) = [said for said in world.said if "input" in said]
+    assert said.startswith("input trials-large.csv could not be brought here: ")
+    assert not (world.out / "inputs" / WHEN / "trials-large.csv").exists()
+
+
+async def test_an_input_that_is_not_the_runs_own_stays_on_the_cluster(world: World) -> None:
+    large = InputFile("trials-large.csv", b"1,2,3\n" * 200_000)
+    world.run = replace(world.run, files=(*world.run.files, elsewhere(large)))
+    folder = world.cluster.disk.root / "grace" / "inputs" / str(upload_folder(world.run))
+    folder.mkdir(parents=True)
+    (folder / large.name).write_bytes(b"?" * large.size)
+
+    assert (await world.collect()).whole
+
+    assert "input trials-large.csv is another one on the cluster; it is left there" in world.said
+    kept = world.out / "inputs" / WHEN
+    assert not [path for path in kept.iterdir() if large.name in path.name]
+
+
+async def test_inputs_that_arrived_are_not_needed_here_again(tmp_path: Path) -> None:
+    pod = LocalPod(tmp_path)
+    files = (InputFile("trials-study1.csv", b"a,b\n"), InputFile("catalogue.yaml", b"{}"))
+    root = PurePosixPath("/grace/inputs/1234")
+    first, second = map(elsewhere, files)
+    with pytest.raises(UsageError, match=r"trials-study1\.csv .* give the file with --input"):
+        await upload(pod, (first, second), root)
+    assert await upload(pod, files, root) == 2
+    assert await upload(pod, (first, second), root) == 0
 
 
 async def test_inputs_are_uploaded_once(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """The first phase, on clusters that do not make it easy."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from fake_api import FakeApi
 from small_manifests import NAMESPACE, SmallManifests, small_run
 
-from grace.cluster.client import ClusterClient, Patience
+from grace.cluster.client import ClusterClient
 from grace.cluster.executor.desired import Desired
 from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.setting_up import set_up
@@ -38,20 +37,6 @@ class Notes(QuietHook):
 
     def message(self, text: str) -> None:
         self.messages.append(text)
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApi]:
-    fake = FakeApi()
-    async with fake.served():
-        yield fake
-
-
-@pytest.fixture
-async def client(api: FakeApi) -> AsyncIterator[ClusterClient]:
-    patience = Patience(attempts=2, first_wait_seconds=0, longest_wait_seconds=0)
-    async with ClusterClient.at(api.url, patience=patience) as made:
-        yield made
 
 
 def desired() -> Desired:
@@ -100,6 +85,67 @@ async def test_a_claim_is_not_waited_for_where_classes_may_not_be_seen(
 ) -> None:
     api.fail("GET", "storageclasses", status=403, body={"message": "no"}, times=9)
     await set_up(client, desired(), Notes(), _QUICK)
+
+
+async def leave(api: FakeApi, plural: str, name: str, **fields: Any) -> None:
+    """Let an object be one that is being deleted."""
+    metadata = {"deletionTimestamp": "2026-02-01T00:00:00Z"}
+    await api.put((plural, NAMESPACE, name), {"metadata": metadata, **fields})
+
+
+def pod_with(claim: str) -> dict[str, Any]:
+    owner = {"kind": "Job", "name": "files-20250101t000000z", "uid": "uid-of-no-one"}
+    volumes = [{"name": "tmp", "emptyDir": {}}, {"persistentVolumeClaim": {"claimName": claim}}]
+    return {"metadata": {"ownerReferences": [owner]}, "spec": {"volumes": volumes}}
+
+
+async def test_a_claim_that_is_being_deleted_is_waited_for_and_then_made_again(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    await leave(api, "persistentvolumeclaims", "grace-output")
+
+    class Watching(Notes):
+        def message(self, text: str) -> None:
+            super().message(text)
+            # Its last pod ends.
+            del api.objects[_CLAIM]
+
+    notes = Watching()
+    await set_up(client, desired(), notes, _QUICK)
+    said = "waits for PersistentVolumeClaim grace-output in lab: being deleted"
+    assert notes.messages == [said]
+    assert "deletionTimestamp" not in api.objects[_CLAIM]["metadata"]
+
+
+async def test_nothing_is_set_up_while_a_pod_holds_what_is_being_deleted(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    run = small_run(models=("gemma-2-2b",))
+    (claim,) = SmallManifests().weights_objects(run, "gemma-2-2b")
+    weights = claim["metadata"]["name"]
+    await leave(api, "persistentvolumeclaims", weights)
+    api.frozen = True
+    await api.put(("pods", NAMESPACE, "files-x7k2p"), pod_with(weights))
+    await api.put(("pods", NAMESPACE, "other"), pod_with("another-claim"))
+    notes = Notes()
+    expected = (
+        rf"{weights} in lab is still being deleted after 0\.05 s: .* end pod files-x7k2p "
+        r"\(of Job files-20250101t000000z\); then start again"
+    )
+    with pytest.raises(ClusterError, match=expected):
+        await set_up(client, Desired(run, Classed()), notes, _QUICK)
+    (said,) = notes.messages
+    assert said.endswith("being deleted, and held by files-x7k2p")
+    assert _CLAIM not in api.objects
+
+
+async def test_a_claim_that_nobody_is_seen_to_hold_is_given_up_as_well(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    await leave(api, "persistentvolumeclaims", "grace-output")
+    api.fail("GET", "/pods", status=403, body={"message": "no"}, times=99)
+    with pytest.raises(ClusterError, match="see `kubectl -n lab describe pvc grace-output`"):
+        await set_up(client, desired(), Notes(), _QUICK)
 
 
 async def test_a_lost_volume_is_told(api: FakeApi, client: ClusterClient) -> None:

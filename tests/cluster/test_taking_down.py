@@ -1,39 +1,25 @@
 """Taking a run down: servers at once, results only when told twice."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from fake_api import FakeApi
 from fake_controllers import JobScript
 from small_manifests import NAMESPACE, SmallManifests, small_run
 
-from grace.cluster.client import ClusterClient, Patience
+from grace.cluster.client import ClusterClient
 from grace.cluster.executor.desired import Desired
 from grace.cluster.executor.execute import execute
 from grace.cluster.executor.observing import run_status
 from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.records import mark_collected
-from grace.cluster.executor.stopping import down, start_server
+from grace.cluster.executor.stopping import delete_remains, down, start_server
 from grace.cluster.request import ClusterRun
-from grace.errors import ObjectMissing, UsageError
+from grace.errors import ClusterDenied, ObjectMissing, UsageError
 
 _AT = datetime(2026, 2, 1, tzinfo=UTC)
 _OTHER = "20250101T000000Z"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApi]:
-    fake = FakeApi()
-    async with fake.served():
-        yield fake
-
-
-@pytest.fixture
-async def client(api: FakeApi) -> AsyncIterator[ClusterClient]:
-    patience = Patience(attempts=2, first_wait_seconds=0, longest_wait_seconds=0)
-    async with ClusterClient.at(api.url, patience=patience) as made:
-        yield made
 
 
 def desired_of(run: ClusterRun) -> Desired:
@@ -108,6 +94,56 @@ async def test_another_runs_results_are_not_deleted_with_mine(
     with pytest.raises(UsageError, match="runs 20250101t000000z"):
         await down(client, mine, delete_results=True)
     assert api.names("persistentvolumeclaims") == ["grace-output"]
+
+
+async def forget_runs(api: FakeApi) -> None:
+    """Lose all records, as somebody does who deletes ConfigMaps."""
+    for name in api.names("configmaps"):
+        await api.remove(("configmaps", NAMESPACE, name))
+
+
+async def test_what_no_record_speaks_of_any_more_is_deleted_when_told_twice(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    run = small_run(experiments=("exp2",), models=("gemma-2-2b",))
+    desired = await finished(client, run)
+    await start_server(client, desired.servers["gemma-2-2b"], run.run_id)
+    await api.put(("serviceaccounts", NAMESPACE, "grace-query"), labelled("grace"))
+    await api.put(("networkpolicies", NAMESPACE, "grace-deny"), labelled("grace"))
+    await api.put(("networkpolicies", NAMESPACE, "theirs"), labelled("helm"))
+    await api.put(("persistentvolumeclaims", NAMESPACE, "theirs"), {"metadata": {}})
+    await forget_runs(api)
+    with pytest.raises(UsageError, match=r"no record of a run, .*\(grace-output, weights-"):
+        await delete_remains(client, NAMESPACE)
+    assert "grace-output" in api.names("persistentvolumeclaims")
+    deleted = await delete_remains(client, NAMESPACE, even_uncollected=True)
+    assert api.names("persistentvolumeclaims") == api.names("networkpolicies") == ["theirs"]
+    assert api.names("jobs") == api.names("statefulsets") == api.names("serviceaccounts") == []
+    assert {"PersistentVolumeClaim", "NetworkPolicy", "Job"} <= {one.kind for one in deleted}
+
+
+async def test_accounts_and_policies_without_volumes_need_not_be_told_twice(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    await api.put(("serviceaccounts", NAMESPACE, "grace-query"), labelled("grace"))
+    (deleted,) = await delete_remains(client, NAMESPACE)
+    assert str(deleted) == "ServiceAccount grace-query in lab"
+
+
+async def test_records_go_last_so_that_a_command_which_broke_off_can_be_given_again(
+    api: FakeApi, client: ClusterClient
+) -> None:
+    desired = await finished(client, small_run(experiments=("exp2",)))
+    api.fail("DELETE", "/persistentvolumeclaims/", status=403, body={"message": "no"})
+    with pytest.raises(ClusterDenied):
+        await down(client, desired, delete_results=True, even_uncollected=True)
+    assert f"run-{desired.run.run_id}" in api.names("configmaps")
+    await down(client, desired, delete_results=True, even_uncollected=True)
+    assert api.names("configmaps") == api.names("persistentvolumeclaims") == []
+
+
+def labelled(whose: str) -> dict[str, Any]:
+    return {"metadata": {"labels": {"app.kubernetes.io/managed-by": whose}}}
 
 
 async def test_jobs_of_every_run_go_with_the_volumes_that_their_pods_hold(

@@ -167,7 +167,9 @@ def test_results_that_are_not_here_are_not_deleted(
     run = ["cluster", "run", "--yes", "--out", "here", *flags(small_inputs)]
 
     assert invoke(run) == 3
-    assert "not begun on the cluster" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "not begun on the cluster" in said.out
+    assert f"next: grace cluster resume {WHEN} --namespace lab\n" in said.err
 
     assert invoke(["cluster", "down", "--delete-results", "--yes", "--namespace", "lab"]) == 2
     assert api.names("persistentvolumeclaims") != []
@@ -257,6 +259,26 @@ def test_a_run_is_set_up_and_goes_on_later(
     assert "everything is here" in capsys.readouterr().out
 
 
+def test_what_is_left_of_runs_that_nothing_is_known_of_can_be_deleted(
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["cluster", "apply", "--yes", *flags(small_inputs)]) == 0
+    for key in [key for key in api.objects if key[0] == "configmaps"]:
+        del api.objects[key]
+    capsys.readouterr()
+    down = ["cluster", "down", "--namespace", "lab"]
+
+    assert invoke(down) == 1
+    assert "objects that runs left there (PersistentVolumeClaim grace-" in capsys.readouterr().err
+    assert invoke([*down, "--delete-results", "--yes"]) == 2
+    assert "(grace-logs, grace-output) were collected" in capsys.readouterr().err
+    assert invoke([*down, "--delete-results", "--even-uncollected", "--yes"]) == 0
+    assert {key[0] for key in api.objects} == {"namespaces"}
+    # Now there is nothing of it: most likely that is another place than was meant.
+    assert invoke([*down, "--delete-results", "--even-uncollected", "--yes"]) == 1
+    assert "is that the right place?" in capsys.readouterr().err
+
+
 def test_what_is_rendered_is_what_is_sent(
     api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -315,11 +337,30 @@ def test_an_input_that_fits_in_no_config_map_is_uploaded_before_anything_reads_i
 
     (uploaded,) = (disk / "grace" / "inputs").glob("*/trials-study2.csv")
     assert uploaded.read_bytes() == large.read_bytes()
-    # On this machine the copy is found; on another one it is asked for.
-    assert invoke(["cluster", "status", "--namespace", "lab"]) == 0
+    # On another machine, which has no copy, the bytes are not needed any more.
     shutil.rmtree("results")
+    large.rename("gone.csv")
+    sent = len(files_pods(api))
+    assert invoke(["cluster", "status", "--namespace", "lab"]) == 0
+    resume = ["cluster", "resume", "--namespace", "lab", "--yes", "--no-collect"]
+    assert invoke(resume) == 0
+    assert len(files_pods(api)) == sent
+    # The volume was lost, and with it what was on it.
+    api.objects["persistentvolumeclaims", "lab", "grace-inputs"]["metadata"]["annotations"] = {}
+    shutil.rmtree(disk / "grace" / "inputs")
     capsys.readouterr()
-    assert invoke(["cluster", "status", "--namespace", "lab"]) == 1
-    assert "--input" in capsys.readouterr().err
-    again = ["cluster", "status", "--namespace", "lab", "--input", f"study2={large}"]
-    assert invoke(again) == 0
+    assert invoke(resume) == 2
+    assert "input trials-study2.csv" in capsys.readouterr().err
+    assert invoke([*resume, "--input", "study2=gone.csv"]) == 0
+    assert uploaded.read_bytes() == Path("gone.csv").read_bytes()
+    # Now a copy is here, and the file need not be given again.
+    api.objects["persistentvolumeclaims", "lab", "grace-inputs"]["metadata"]["annotations"] = {}
+    uploaded.unlink()
+    Path("gone.csv").unlink()
+    assert invoke(resume) == 0
+    assert uploaded.exists()
+
+
+def files_pods(api: FakeApi) -> list[str]:
+    """Return the requests that made a pod which hands files over."""
+    return [path for method, path in api.requests if method == "PATCH" and "/jobs/files-" in path]

@@ -130,6 +130,18 @@ def canaries(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is in the environment, as a user sets it."""
+    monkeypatch.setenv("GRACE_API_KEY", KEY)
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what the screen has had since the last look."""
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
 def assert_not_in(text: str, where: object, *, words: bool = True) -> None:
     """Check that a text has neither the key nor, if asked, the participant's words."""
     assert KEY not in text, where
@@ -176,6 +188,7 @@ def errors_of(folder: RunFolder) -> list[str]:
     return [line["error"] for line in lines if line["status"] == "failed"]
 
 
+@pytest.mark.usefixtures("key")
 @pytest.mark.parametrize(
     ("status", "encoding"), [(400, "plain"), (401, "json"), (500, "percent"), (400, "base64")]
 )
@@ -184,20 +197,18 @@ def test_a_server_that_repeats_everything_puts_nothing_into_what_a_run_leaves(
     encoding: str,
     tmp_path: Path,
     canaries: Mapping[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GRACE_API_KEY", KEY)
     parrot = Parrot(FakeLlamaCpp(), status, encoded=ENCODINGS[encoding])
     out = tmp_path / "out"
     flags = ["--extractor", "rules+smollm2-135m", *input_flags(canaries), "--concurrency", "3"]
     with served(parrot) as url:
         code = invoke(["run", "--endpoint", url, "--out", str(out), *flags])
-    captured = capsys.readouterr()
-    assert code == 3, captured.err
+    said = shown(capsys)
+    assert code == 3, said
     assert parrot.repeated
     assert any(WORDS[0] in letters(text) for text in parrot.heard)
-    assert look_everywhere(out, captured.out + captured.err) > 10
+    assert look_everywhere(out, said) > 10
     for folder in find_runs(out):
         failures = errors_of(folder)
         assert failures
@@ -210,8 +221,7 @@ def test_a_server_that_repeats_everything_puts_nothing_into_what_a_run_leaves(
     assert any(f"HTTP {status}" in error for error in structured.column("extraction_error"))
     assert any("[prompt]" in error for folder in find_runs(out) for error in errors_of(folder))
     assert invoke(["status", str(out)]) == 3
-    captured = capsys.readouterr()
-    assert_not_in(captured.out + captured.err, "status")
+    assert_not_in(shown(capsys), "status")
 
 
 @dataclass
@@ -242,22 +252,20 @@ class Talker:
         )
 
 
+@pytest.mark.usefixtures("key")
 @pytest.mark.parametrize("encoding", ["plain", "base64"])
 def test_an_answer_that_holds_the_key_fails_and_is_not_kept(
     encoding: str,
     tmp_path: Path,
     canaries: Mapping[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GRACE_API_KEY", KEY)
     coded = ENCODINGS[encoding]
     out = tmp_path / "out"
     flags = ["--experiment", "exp1", "--limit", "1", "--out", str(out), *input_flags(canaries)]
     with served(Talker(lambda header: f"3, says {coded(header)}")) as url:
         assert invoke(["run", "--extractor", "rules", "--endpoint", url, *flags]) == 3
-    captured = capsys.readouterr()
-    look_everywhere(out, captured.out + captured.err)
+    look_everywhere(out, shown(capsys))
     (folder,) = find_runs(out)
     assert {error.partition(": ")[2] for error in errors_of(folder)} == {
         "the reply repeats the key; nothing of it is kept"
@@ -266,10 +274,10 @@ def test_an_answer_that_holds_the_key_fails_and_is_not_kept(
     assert table.column("response") == ("",)
 
 
+@pytest.mark.usefixtures("key")
 def test_the_key_of_one_server_is_not_sent_to_another(
     tmp_path: Path, canaries: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GRACE_API_KEY", KEY)
     flags = ["--experiment", "exp1", "--limit", "1", *input_flags(canaries)]
     model, extractor = Talker(lambda _: "Hm."), Talker(lambda _: "{}")
     with served(model) as url, served(extractor) as other:
@@ -299,8 +307,7 @@ def test_a_key_from_a_file_is_sent_and_shown_nowhere(
     with served(server) as url:
         assert invoke(["run", "--extractor", "rules", "--endpoint", url, *flags]) == 0
     assert set(server.keys) == {f"Bearer {KEY}"}
-    captured = capsys.readouterr()
-    look_everywhere(out, captured.out + captured.err)
+    look_everywhere(out, shown(capsys))
 
 
 def test_a_key_given_as_the_name_of_its_variable_is_refused_and_not_shown(
@@ -312,40 +319,37 @@ def test_a_key_given_as_the_name_of_its_variable_is_refused_and_not_shown(
     assert invoke(["run", "--dry-run", "--config", str(tmp_path / "run.yaml"), *out]) == 2
     assert invoke(["run", "--endpoint", f"http://localhost/?key={KEY}", *out]) == 2
     assert invoke(["gateway", "--dry-run", "--token-env", KEY]) == 2
-    captured = capsys.readouterr()
-    assert "name of an environment variable" in captured.err
-    assert_not_in(captured.out + captured.err, "screen")
+    said = shown(capsys)
+    assert "name of an environment variable" in said
+    assert_not_in(said, "screen")
 
 
+@pytest.mark.usefixtures("key")
 def test_a_server_of_text_that_repeats_messages_leaves_no_trace_of_them(
     tmp_path: Path,
     canaries: Mapping[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GRACE_API_KEY", KEY)
     parrot = Parrot(Talker(lambda _: "It was good."), 422, every=2, encoded=repr)
     out = tmp_path / "out"
     flags = ["--experiment", "exp1", "--extractor", "rules", *input_flags(canaries)]
     with served(parrot) as url:
         assert invoke(["run", "--endpoint", url, "--out", str(out), *flags]) == 3
     assert parrot.repeated
-    captured = capsys.readouterr()
-    look_everywhere(out, captured.out + captured.err)
+    look_everywhere(out, shown(capsys))
     (folder,) = find_runs(out)
     assert all("[prompt]" in error and "[key]" in error for error in errors_of(folder))
 
 
+@pytest.mark.usefixtures("key")
 @pytest.mark.parametrize(("status", "encoding"), [(400, "json"), (500, "base64")])
 def test_what_containers_tell_others_holds_nothing_private(
     status: int,
     encoding: str,
     tmp_path: Path,
     canaries: Mapping[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GRACE_API_KEY", KEY)
     parrot = Parrot(FakeLlamaCpp(), status, encoded=ENCODINGS[encoding])
     ended, logs = tmp_path / "termination", tmp_path / "logs"
     (tmp_path / "run.yaml").write_text("attempts: 2\nretry_wait_seconds: 0.01\n")
@@ -353,16 +357,15 @@ def test_what_containers_tell_others_holds_nothing_private(
     flags += ["--timestamp", "20260131T235959Z", "--extractor", "rules", *input_flags(canaries)]
     flags += ["--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
     told = ["--log", "json", "--log-folder", str(logs), "--outcome", str(ended)]
-    shown, endings = "", []
+    told_to_others, endings = "", []
     with served(parrot) as url:
         for shard in ("0/2", "1/2"):
             stage = ["stage", "respond", "score", "--shard", shard, "--endpoint", url]
             endings.append(invoke([*stage, *flags, *told]))
-            shown += ended.read_text()
+            told_to_others += ended.read_text()
     assert parrot.repeated
-    captured = capsys.readouterr()
-    shown += captured.out + captured.err
+    told_to_others += shown(capsys)
     kept = "".join(path.read_text() for path in logs.iterdir())
     assert kept.count("\n") > 6
     assert '"event": "stage_started"' in kept
-    assert_not_in(shown + kept, endings)
+    assert_not_in(told_to_others + kept, endings)

@@ -209,7 +209,7 @@ def require_room(folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed_bytes > free:
         raise WeightsError(
-            f"{folder}: {megabytes(needed_bytes)} are needed and {megabytes(free)} are free; make "
+            f"{folder}: {size_text(needed_bytes)} are needed and {size_text(free)} are free; make "
             "room, or keep weights elsewhere with --store or GRACE_CACHE"
         )
 
@@ -237,17 +237,17 @@ def storage_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def megabytes(count_bytes: int) -> str:
+def size_text(count_bytes: int) -> str:
     """
     Return a size for people.
 
-    >>> megabytes(98_362_432)
-    '98.4 MB'
+    >>> size_text(98_362_432), size_text(3_180), size_text(12)
+    ('98.4 MB', '3.2 kB', '12 bytes')
     """
-    size = count_bytes / 1e6
-    if size < 1e3:
-        return f"{size:,.1f} MB"
-    return f"{size / 1e3:,.1f} GB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count_bytes >= unit:
+            return f"{count_bytes / unit:,.1f} {name}"
+    return f"{count_bytes} byte{'' if count_bytes == 1 else 's'}"
 
 
 def check(weights: Path, progress: ProgressHook) -> Checked:

@@ -16,7 +16,7 @@ from grace.cli.cluster_options import (
     connected,
     place_of,
 )
-from grace.cli.cluster_results import RunInput, named_run
+from grace.cli.cluster_results import named_run
 from grace.cli.screen import out, visible
 from grace.cluster.names import slug
 from grace.cluster.request import ClusterRun
@@ -48,7 +48,6 @@ def logs(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
-    input_: RunInput = None,
     *,
     follow: Follow = False,
 ) -> None:
@@ -56,7 +55,7 @@ def logs(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> None:
-        request = await named_run(client, place, name, input_)
+        request = await named_run(client, place, name)
         every = await client.list("Pod", request.namespace, labels=_OURS)
         pods = pods_of(request, every)
         found = {

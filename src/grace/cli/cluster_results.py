@@ -40,8 +40,8 @@ RunInput = Annotated[
     typer.Option(
         "--input",
         metavar="STUDY=CSV",
-        help="Where an input of more than 1 MB is on this machine, if the run was begun on another "
-        "one. Repeatable.",
+        help="Where an input of more than 1 MB is on this machine. It is needed only if the run was "
+        "begun on another one, and stopped before that was sent. Repeatable.",
     ),
 ]
 
@@ -49,6 +49,7 @@ RESULTS = Path("results")
 """Where results go unless another folder is given."""
 
 _WATCH_SECONDS = 10.0
+_NAMED = 3
 
 
 def status(
@@ -56,7 +57,6 @@ def status(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
-    input_: RunInput = None,
     *,
     watch: Watch = False,
 ) -> None:
@@ -69,7 +69,7 @@ def status(
         from grace.cluster.executor.desired import Desired, default_builders
         from grace.cluster.executor.observing import run_status
 
-        desired = Desired(await named_run(client, place, name, input_), default_builders())
+        desired = Desired(await named_run(client, place, name), default_builders())
         found = await run_status(client, desired)
         if watch:
             with ClusterScreen() as screen:
@@ -92,7 +92,6 @@ def collect_command(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
-    input_: RunInput = None,
     out: Annotated[
         Path | None, typer.Option(help="Where run folders go. Default: results.")
     ] = None,
@@ -106,7 +105,7 @@ def collect_command(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> int:
-        request = await named_run(client, place, name, input_, out)
+        request = await named_run(client, place, name, out=out)
         return exit_of(await collect_here(client, request, place, out))
 
     raise typer.Exit(connected(place.context, work))
@@ -117,7 +116,6 @@ def down(
     profile: ProfileOption = "local",
     namespace: Namespace = None,
     cluster_context: Context = None,
-    input_: RunInput = None,
     *,
     delete_results: Annotated[
         bool,
@@ -140,21 +138,36 @@ def down(
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> None:
+        from grace.cluster.executor.deleting import kept_objects
         from grace.cluster.executor.desired import Desired, default_builders
+        from grace.cluster.executor.stopping import delete_remains
         from grace.cluster.executor.stopping import down as take_down
+        from grace.cluster.stored_run import list_runs
 
-        request = await named_run(client, place, name, input_)
+        where = place.named(client)
+        recorded = await list_runs(client, where)
+        left = () if recorded else await kept_objects(client, where)
+        if left and not delete_results:
+            named = ", ".join(f"{one.kind} {one.name}" for one in left[:_NAMED])
+            raise ClusterError(
+                f"{where} on {client.server} has no run of Grace, only {len(left)} objects that "
+                f"runs left there ({named}, …); to delete them: grace cluster down --delete-results"
+            )
+        request = None if left else await named_run(client, place, name)
         if delete_results and not yes:
             lost = ", collected or not" if even_uncollected else ""
             confirm(
-                f"Delete everything of Grace in {request.namespace} on {client.server}, the volumes "
-                f"with all results as well{lost}?",
+                f"Delete everything of Grace in {where} on {client.server}, the volumes with all "
+                f"results as well{lost}?",
                 "nothing was deleted",
             )
-        desired = Desired(request, default_builders())
-        deleted = await take_down(
-            client, desired, delete_results=delete_results, even_uncollected=even_uncollected
-        )
+        if request is None:
+            deleted = await delete_remains(client, where, even_uncollected=even_uncollected)
+        else:
+            desired = Desired(request, default_builders())
+            deleted = await take_down(
+                client, desired, delete_results=delete_results, even_uncollected=even_uncollected
+            )
         for target in deleted:
             out.print(f"deleted {target}", markup=False)
         if not deleted:
@@ -173,8 +186,8 @@ async def named_run(
     """
     Return a run that the cluster has.
 
-    Large inputs are not kept with it. They are found where `grace cluster run` left
-    copies, or must be given.
+    Large inputs are not kept with it, and only sending them needs their bytes. These
+    are found where `grace cluster run` left copies, or may be given.
 
     Args:
         client: The cluster.
@@ -188,7 +201,7 @@ async def named_run(
         out: Where its results go on this machine.
 
     Raises:
-        ClusterError: There is no such run, or an input is not here.
+        ClusterError: There is no such run, or a file that was given is not its own.
 
         UsageError: A file cannot be read.
     """
@@ -207,9 +220,10 @@ async def named_run(
                 "--profile, --namespace and --context say where; grace cluster run begins one"
             )
         name = found[-1]
-    kept = input_copies(out or RESULTS, name.upper())
-    here = {path.name: _content(path) for path in sorted(kept.glob("*")) if path.is_file()}
-    return await load_run(client, namespace, name, {**here, **given})
+    run = await load_run(client, namespace, name, given)
+    kept = input_copies(out or RESULTS, run.timestamp)
+    lacking = [kept / file.name for file in run.files if file.held is None]
+    return run.filled({path.name: _content(path) for path in lacking if path.is_file()})
 
 
 def _content(path: Path) -> bytes:
@@ -232,6 +246,8 @@ async def collect_here(
     with shown_progress() as progress:
         found = await collect(client, request, to or RESULTS, progress, note=note)
     print_collection(found, command_for("status", request, place))
+    if exit_of(found) == EXIT_INCOMPLETE:
+        say_next(command_for("resume", request, place))
     return found
 
 

@@ -64,8 +64,14 @@ def send(
         int | None, typer.Option(min=0, help="How long it is; without it, up to the file's end.")
     ] = None,
 ) -> None:
-    """Write a file, or a part of it, to standard output: its bytes and nothing else."""
-    handover.send_file(path, sys.stdout.buffer, offset=offset, length=length, root=root)
+    """
+    Write a file, or a part of it, to standard output: its bytes and nothing else.
+
+    The SHA-256 of these bytes goes to standard error, as one JSON object, so that a
+    part which was spoilt on the way is found before the whole file is here.
+    """
+    sha256 = handover.send_file(path, sys.stdout.buffer, offset=offset, length=length, root=root)
+    sys.stderr.write(json.dumps({"sha256": sha256}) + "\n")
 
 
 @app.command("receive")

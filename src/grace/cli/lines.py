@@ -4,11 +4,12 @@ import contextlib
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from grace.catalogue.store import megabytes
+from grace.catalogue.store import size_text
+from grace.engine.disk import numbered
 from grace.engine.events import RunHook
 
 _ODD = re.compile(r"[^A-Za-z0-9.-]+")
@@ -48,7 +49,7 @@ class Lines:
         named = [_ODD.sub("-", part)[:_LONGEST_PART] for part in parts if part]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in _names(folder, "_".join(named)):
+            for path in numbered(folder, "_".join(named)):
                 with contextlib.suppress(FileExistsError):
                     self._file = path.open("x", encoding="ascii", buffering=1)
                     return None
@@ -72,13 +73,6 @@ class Lines:
                 self._writing.release()
 
 
-def _names(folder: Path, name: str) -> Iterator[Path]:
-    number = 1
-    while True:
-        yield folder / f"{name}-{number:04d}.jsonl"
-        number += 1
-
-
 class ToldProgress:
     """Tells of the fetching of weights as a run's messages."""
 
@@ -87,7 +81,7 @@ class ToldProgress:
 
     def began(self, step: str, total_bytes: int | None) -> None:
         """Tell what begins."""
-        size = "" if total_bytes is None else f" ({megabytes(total_bytes)})"
+        size = "" if total_bytes is None else f" ({size_text(total_bytes)})"
         self._hook.message(f"{step}{size}")
 
     def advanced(self, count_bytes: int) -> None:

@@ -30,7 +30,7 @@ from grace.catalogue.lock import lock_models
 from grace.catalogue.lockfile import default_lock_path
 from grace.catalogue.progress import ProgressHook
 from grace.catalogue.spec import ModelSpec, load_catalogue
-from grace.catalogue.store import megabytes
+from grace.catalogue.store import size_text
 from grace.catalogue.weights import LocalWeights, ensure_weights, find_weights
 
 app = typer.Typer(
@@ -245,7 +245,7 @@ class _PlainProgress:
 
     def began(self, step: str, total_bytes: int | None) -> None:
         """Say what begins."""
-        size = "" if total_bytes is None else f" ({megabytes(total_bytes)})"
+        size = "" if total_bytes is None else f" ({size_text(total_bytes)})"
         typer.echo(f"{step}{size}", err=True)
 
     def advanced(self, count_bytes: int) -> None:

@@ -99,10 +99,19 @@ def summarise(path: RunPath) -> None:
     Write the per-condition summaries of finished runs again, and show the main means.
 
     Where both experiments of a model are finished, their agreement is written too.
+    Runs that are not finished are left out.
     """
     compared: set[Path] = set()
+    unfinished = False
     for folder in find_runs(path):
-        inputs = _inputs(folder, folder.read_record())
+        record = folder.read_record()
+        if not folder.closed:
+            unfinished = True
+            err.print(
+                f"note: {folder.path} is not finished: left out", style="yellow", markup=False
+            )
+            continue
+        inputs = _inputs(folder, record)
         for written in rewrite_summaries(folder, inputs):
             out.print(str(written), markup=False)
         for trials in inputs:
@@ -111,6 +120,8 @@ def summarise(path: RunPath) -> None:
         if other is not None and folder.path not in compared:
             compared |= {folder.path, other.path}
             _compare(folder, other)
+    if unfinished:
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _compare(folder: RunFolder, other: RunFolder) -> None:

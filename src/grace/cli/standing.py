@@ -14,6 +14,7 @@ from grace.runs.folder import RunFolder
 from grace.runs.stop import StopNote
 
 MOST_DETAILS = 6
+_UNWATCHED = "it was collected from a cluster before it was over; whatever is new there is not here"
 MOST_RUNS = 40
 _COLOURS = {
     RunState.COMPLETE: "green",
@@ -110,7 +111,7 @@ def _print_one(one: Standing, now: datetime) -> None:
     if one.holder is not None:
         out.print(f"{one.holder} is working on it", style="cyan", markup=False)
     elif one.state is RunState.UNFINISHED:
-        out.print("nobody is working on it", markup=False)
+        out.print(_UNWATCHED if one.collected else "nobody is working on it", markup=False)
         _print_stop(one.stop, now)
     total = one.total()
     if one.manifest is None:
@@ -120,7 +121,7 @@ def _print_one(one: Standing, now: datetime) -> None:
     if one.command:
         out.print("next:", style="bold", end=" ")
         out.print(one.command, markup=False)
-    if one.state is RunState.UNFINISHED and total.failed:
+    if one.state is RunState.UNFINISHED and total.failed and not one.collected:
         out.print("      (with --retry-failed, what failed is asked again as well)", style="dim")
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grace.catalogue.progress import ProgressHook, SilentProgress
+from grace.cluster.arrivals import draft_of
 from grace.cluster.arriving import CollectedFolder, arrive
 from grace.cluster.collector import Cluster, Manifest, collector, collector_job
-from grace.cluster.request import RESULTS, ClusterRun
-from grace.cluster.transfer import Patience, PodExec, RemoteFile, Transfer
+from grace.cluster.request import INPUTS, RESULTS, ClusterRun, InputFile
+from grace.cluster.transfer import Patience, PodExec, RemoteFile, Transfer, file_sha256
 from grace.engine.disk import make_folder
-from grace.errors import RunFolderError, UsageError
+from grace.errors import ClusterError, ClusterUnavailable, RunFolderError, UsageError
+from grace.pipeline.origin import Origin, write_origin
 from grace.pipeline.reopen import input_copies, reopen
 from grace.runs.csvfile import write_bytes
 from grace.runs.folder import RunFolder
@@ -92,6 +94,7 @@ async def collect(
     tries = patience or Patience()
     keep_inputs(run, out)
     async with collector(client, job or collector_job(run), hook, tries) as pod:
+        await _fetch_inputs(Transfer(pod, tries, advanced=hook.advanced), run, out, hook)
         folders = await collect_folders(pod, run, out, hook, tries)
     found = Collection(tuple(map(_validated, folders)))
     if not found.whole:
@@ -129,18 +132,55 @@ def keep_inputs(run: ClusterRun, out: Path) -> None:
     """
     Keep what pods read beside their results, where `grace validate` finds it.
 
+    Files whose bytes are kept elsewhere are left out. The namespace is noted as well:
+    what is collected before its end goes on there.
+
     Raises:
         RunFolderError: It cannot be written.
     """
+    here = input_copies(out, run.timestamp)
+    try:
+        make_folder(here)
+    except OSError as error:
+        raise RunFolderError(f"{here}: cannot be made: {error.strerror}") from error
+    write_origin(out, run.timestamp, Origin(namespace=run.namespace))
     for file in run.files:
-        path = input_copies(out, run.timestamp) / file.name
-        if path.is_file() and path.read_bytes() == file.content:
-            continue
+        if file.held is not None and not _is_there(here / file.name, file):
+            write_bytes(here / file.name, file.held)
+
+
+async def _fetch_inputs(
+    transfer: Transfer, run: ClusterRun, out: Path, progress: ProgressHook
+) -> None:
+    """Bring what pods read here from their volume, where it is kept neither here nor in the run."""
+    from grace.cluster.manifests import upload_folder
+
+    folder = upload_folder(run)
+    here = input_copies(out, run.timestamp)
+    missing = [one for one in run.files if one.held is None and not _is_there(here / one.name, one)]
+    if folder is None or not missing:
+        return
+    progress.began("inputs", sum(file.size for file in missing))
+    for file in missing:
+        path = here / file.name
+        draft = draft_of(path)
+        wanted = RemoteFile(path=file.name, size=file.size, sha256=file.sha256)
         try:
-            make_folder(path.parent)
+            if await transfer.fetch(INPUTS / folder, wanted, draft):
+                draft.replace(path)
+            else:
+                progress.noted(f"input {file.name} is another one on the cluster; it is left there")
+        except ClusterUnavailable:
+            raise
+        except ClusterError as error:
+            # Results matter more: they are checked without it as far as they can be.
+            progress.noted(f"input {file.name} could not be brought here: {error}")
         except OSError as error:
-            raise RunFolderError(f"{path.parent}: cannot be made: {error.strerror}") from error
-        write_bytes(path, file.content)
+            raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _is_there(path: Path, file: InputFile) -> bool:
+    return path.is_file() and path.stat().st_size == file.size and file_sha256(path) == file.sha256
 
 
 def _validated(one: CollectedFolder) -> CollectedFolder:

@@ -28,8 +28,8 @@ _LOOK_SECONDS = 1.0
 class Cluster(Protocol):
     """What collection needs of a cluster; see `grace.cluster.client.ClusterClient`."""
 
-    async def apply(self, manifest: Manifest, /) -> Manifest:
-        """Make an object, or bring it to what the manifest says."""
+    async def apply(self, manifest: Manifest, /, *, manager: str = "grace") -> Manifest:
+        """Make an object, or bring those of its fields that are the manager's to what is said."""
         ...
 
     async def get(self, kind: str, name: str, namespace: str | None, /) -> Manifest | None:

@@ -167,6 +167,6 @@ def _upload(run: ClusterRun, job: str, file: InputFile) -> str:
     target = INPUTS / str(upload_folder(run)) / file.name
     return (
         f"kubectl exec -i -n {run.namespace} job/{job} -- grace files receive "
-        f"{shlex.quote(str(target))} --size {len(file.content)} --sha256 {file.sha256} < "
+        f"{shlex.quote(str(target))} --size {file.size} --sha256 {file.sha256} < "
         f"{shlex.quote(f'{UPLOADS}/{file.name}')}"
     )

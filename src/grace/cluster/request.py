@@ -6,9 +6,11 @@ follows is pure. The same run always gives the same objects.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Self
 
 from pydantic import JsonValue
 
@@ -16,12 +18,14 @@ from grace.catalogue.model import ModelSpec
 from grace.catalogue.spec import Catalogue
 from grace.cluster.profile import Profile
 from grace.cluster.steps import Served, Step, plan_steps
+from grace.errors import UsageError
+from grace.pipeline.origin import POD_RESULTS
 from grace.settings import RunSettings
 
 INPUTS = PurePosixPath("/grace/inputs")
 CONFIG = PurePosixPath("/grace/config/run.yaml")
 WEIGHTS = PurePosixPath("/grace/weights")
-RESULTS = PurePosixPath("/grace/results")
+RESULTS = POD_RESULTS
 LOGS = PurePosixPath("/grace/logs")
 PORT = 8000
 
@@ -34,19 +38,59 @@ class InputFile:
     """
     A file that pods read: trials, a study's definition, or a catalogue.
 
+    Its bytes need not be here: pods have them, and its name, hash and size say
+    which they are. Two files with the same ones are equal, wherever their bytes are.
+
     Attributes:
         name: In the folder of inputs, where the pods find it.
 
-        content: Its bytes.
+        held: Its bytes; None if they are kept elsewhere.
+
+        sha256: The hash of its bytes, hexadecimal.
+
+        size: How many bytes it has.
     """
 
     name: str
-    content: bytes = field(repr=False)
+    held: bytes | None = field(repr=False, compare=False)
+    sha256: str = ""
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        """Take hash and size from the bytes, if they are here."""
+        if self.held is not None:
+            object.__setattr__(self, "sha256", hashlib.sha256(self.held).hexdigest())
+            object.__setattr__(self, "size", len(self.held))
+        elif not self.sha256:
+            raise ValueError(f"input {self.name} has neither bytes nor a hash")
+
+    @classmethod
+    def elsewhere(cls, name: str, sha256: str, size: int) -> Self:
+        """Return a file whose bytes are kept elsewhere."""
+        return cls(name, None, sha256, size)
 
     @property
-    def sha256(self) -> str:
-        """The hash of its bytes, hexadecimal."""
-        return hashlib.sha256(self.content).hexdigest()
+    def content(self) -> bytes:
+        """
+        Its bytes.
+
+        Raises:
+            UsageError: They are kept elsewhere.
+        """
+        if self.held is None:
+            raise UsageError(
+                f"input {self.name} ({self.size:,} bytes, SHA-256 {self.sha256[:12]}…) is not here, "
+                "and has to be sent to the cluster; give the file with --input STUDY=CSV, or go on "
+                "from the machine on which the run was begun"
+            )
+        return self.held
+
+    def filled(self, contents: Mapping[str, bytes]) -> Self:
+        """Return the file with its bytes, if they are among these contents by name."""
+        if self.held is not None or self.name not in contents:
+            return self
+        found = type(self)(self.name, contents[self.name])
+        return found if found == self else self
 
     @property
     def path(self) -> PurePosixPath:
@@ -103,6 +147,10 @@ class ClusterRun:
     extractor: str | None
     files: tuple[InputFile, ...]
     spot: bool = False
+
+    def filled(self, contents: Mapping[str, bytes]) -> Self:
+        """Return the run with the bytes of its files, as far as these contents by name are them."""
+        return replace(self, files=tuple(file.filled(contents) for file in self.files))
 
     @property
     def run_id(self) -> str:

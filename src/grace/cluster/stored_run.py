@@ -2,19 +2,30 @@
 A run as the cluster keeps it: enough to go on from any laptop, and no secret.
 
 An immutable ConfigMap holds settings, profile, models and the hashes of all
-inputs. The contents of inputs stay where the pods read them, in ConfigMaps of
-their own, and are read back from there and checked.
+inputs. The contents of inputs stay where the pods read them. From ConfigMaps they
+are read back and checked; from a volume they are not, since looking at a run,
+going on with it and taking it down need only their names, hashes and sizes.
 """
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from grace.catalogue.spec import Catalogue
-from grace.cluster.client import ClusterClient, Manifest, at, id_of, labels_of, parts, text
+from grace.cluster.client import (
+    ClusterClient,
+    Manifest,
+    at,
+    id_of,
+    labels_of,
+    number,
+    parts,
+    text,
+)
 from grace.cluster.profile import Profile
 from grace.cluster.request import ClusterRun, InputFile
 from grace.errors import ClusterError, IdentityMismatch
@@ -60,7 +71,7 @@ def stored_run(run: ClusterRun, setup: Sequence[Manifest] = ()) -> Manifest:
         "settings": run.settings.model_dump(mode="json"),
         "profile": run.profile.model_dump(mode="json"),
         "models": [run.catalogue.get(key).model_dump(mode="json") for key in used],
-        "files": [_entry(file, where.get(file.content, {})) for file in run.files],
+        "files": [_entry(file, where.get(file.sha256, {})) for file in run.files],
     }
     return {
         "apiVersion": "v1",
@@ -118,6 +129,8 @@ async def load_run(
     """
     Return a run that the cluster keeps.
 
+    Inputs that are in no ConfigMap come without their bytes, unless these are given.
+
     Args:
         client: The cluster.
 
@@ -131,7 +144,8 @@ async def load_run(
             other bounds, other GPUs.
 
     Raises:
-        ClusterError: There is no such run, or it cannot be read whole.
+        ClusterError: There is no such run, it cannot be read, or a file that was
+            given is not its own.
     """
     run_id = run_id.lower()
     found = await client.get("ConfigMap", stored_run_name(run_id), namespace)
@@ -154,13 +168,13 @@ async def load_run(
             extractor=text(document, "extractor") or None,
             files=tuple(
                 [
-                    await _content(client, namespace, file, files or {})
+                    await _input(client, namespace, file, files or {})
                     for file in parts(document, "files")
                 ]
             ),
             spot=at(document, "spot") is True,
         )
-    except (ValidationError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise ClusterError(
             f"run {run_id} in {namespace} was stored by grace {text(document, 'grace')}, and cannot "
             "be read by this version; use that one"
@@ -203,16 +217,17 @@ def _identity(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _entry(file: InputFile, place: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    return {"name": file.name, "sha256": file.sha256, "bytes": len(file.content), **place}
+    return {"name": file.name, "sha256": file.sha256, "bytes": file.size, **place}
 
 
-def _places(setup: Sequence[Manifest]) -> dict[bytes, dict[str, JsonValue]]:
-    """Return in which ConfigMap, and under which key, contents are."""
-    places: dict[bytes, dict[str, JsonValue]] = {}
+def _places(setup: Sequence[Manifest]) -> dict[str, dict[str, JsonValue]]:
+    """Return in which ConfigMap, and under which key, contents are, by their hashes."""
+    places: dict[str, dict[str, JsonValue]] = {}
     for manifest in setup:
         if text(manifest, "kind") == "ConfigMap":
             for key, content in _contents(manifest).items():
-                places[content] = {"config_map": id_of(manifest).name, "key": key}
+                digest = hashlib.sha256(content).hexdigest()
+                places[digest] = {"config_map": id_of(manifest).name, "key": key}
     return places
 
 
@@ -226,32 +241,24 @@ def _contents(config_map: Manifest) -> dict[str, bytes]:
     return contents
 
 
-async def _content(
-    client: ClusterClient, namespace: str, file: Manifest, given: Mapping[str, bytes]
+async def _input(
+    client: ClusterClient, namespace: str, entry: Manifest, given: Mapping[str, bytes]
 ) -> InputFile:
-    name, place = text(file, "name"), text(file, "config_map")
+    name, digest = text(entry, "name"), text(entry, "sha256")
     if name in given:
-        content = given[name]
-    elif place:
-        found = await client.get("ConfigMap", place, namespace)
-        held = {} if found is None else _contents(found)
-        if text(file, "key") not in held:
+        file = InputFile(name, given[name])
+        if file.sha256 != digest:
             raise ClusterError(
-                f"input {name} is gone: ConfigMap {place} in {namespace} does not hold it any more; "
-                "give the file again"
+                f"input {name} has SHA-256 {file.sha256[:12]}…; the run began with "
+                f"{digest[:12]}…: give that file"
             )
-        content = held[text(file, "key")]
-    else:
-        raise ClusterError(
-            f"input {name} is too large to be kept with the run; give the file again, with --input"
-        )
-    read = InputFile(name, content)
-    if read.sha256 != text(file, "sha256"):
-        raise ClusterError(
-            f"input {name} has SHA-256 {read.sha256[:12]}…; the run began with "
-            f"{text(file, 'sha256')[:12]}…: give that file"
-        )
-    return read
+        return file
+    file = InputFile.elsewhere(name, digest, number(entry, "bytes"))
+    place = text(entry, "config_map")
+    found = None if not place else await client.get("ConfigMap", place, namespace)
+    held = {} if found is None else _contents(found)
+    key = text(entry, "key")
+    return file.filled({name: held[key]} if key in held else {})
 
 
 def _document(config_map: Manifest) -> dict[str, JsonValue]:

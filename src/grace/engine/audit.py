@@ -12,11 +12,13 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from grace.engine.disk import numbered
 from grace.errors import (
     BadReply,
     CorruptJournal,
@@ -158,13 +160,11 @@ class Audit:
 
     def _open(self) -> IO[bytes]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        number = 1
+        paths = numbered(self._folder, self._name)
         while True:
-            self._path = self._folder / f"{self._name}-{number:04d}.jsonl"
-            try:
+            self._path = next(paths)
+            with suppress(FileExistsError):
                 return self._path.open("xb")
-            except FileExistsError:
-                number += 1
 
 
 def read_audit(folder: Path) -> Iterator[AuditedPrompt]:

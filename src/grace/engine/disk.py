@@ -1,7 +1,9 @@
 """What makes a file survive a power cut: its folder's entry must reach the disk as well."""
 
 import errno
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Some file systems of networks and of users' programs do this by themselves, and refuse.
@@ -23,6 +25,17 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def numbered(folder: Path, name: str, ending: str = "jsonl") -> Iterator[Path]:
+    """
+    Yield paths for a file of one process; it makes the first that is not taken, and shares it not.
+
+    >>> str(next(numbered(Path("journal"), "respond")))
+    'journal/respond-0001.jsonl'
+    """
+    for number in itertools.count(1):
+        yield folder / f"{name}-{number:04d}.{ending}"
 
 
 def make_folder(folder: Path) -> None:

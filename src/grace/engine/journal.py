@@ -15,13 +15,13 @@ import io
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from grace.engine.disk import make_folder, sync_folder
+from grace.engine.disk import make_folder, numbered, sync_folder
 from grace.engine.lookup import JournalRecords, is_answered, parse_line, place_of
 from grace.engine.places import Places
 from grace.engine.record import Record, encode
@@ -164,13 +164,11 @@ class JournalWriter:
         """Open the first file name that is not taken."""
         try:
             make_folder(self._folder)
-            number = 1
+            paths = numbered(self._folder, self._name)
             while self._file is None:
-                self._path = self._folder / f"{self._name}-{number:04d}.jsonl"
-                try:
+                self._path = next(paths)
+                with suppress(FileExistsError):
                     self._file = self._path.open("xb")
-                except FileExistsError:
-                    number += 1
             # The lines are forced to the disk later, the file's name here.
             sync_folder(self._folder)
         except OSError as error:

@@ -5,16 +5,16 @@ Lines are strict JSON in ASCII. Knows nothing of files.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from grace.engine.queries import QueryKey
 from grace.errors import CorruptJournal
+from grace.strict_json import parse_json
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -91,9 +91,7 @@ def decode(line: bytes) -> Record:
     """
     # Not pydantic's JSON parser: it refuses halves of surrogate pairs, which servers do
     # send and which are written here as escapes, and it takes NaN for a number.
-    fields = json.loads(
-        line, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_distinct
-    )
+    fields: Any = parse_json(line, finite=True)
     if not isinstance(fields, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004
     for name, kind in _FIELDS.items():
@@ -106,25 +104,6 @@ def decode(line: bytes) -> Record:
     if fields["status"] not in {"answered", "failed"}:
         raise ValueError(f"its status is {fields['status'][:40]!r}")
     return Record(**fields)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _distinct(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
-    # Python would take the last of two equal keys for both.
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key appears twice")
-    return made
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is too large")
-    return number
 
 
 def value_text(record: Record, name: str) -> str:

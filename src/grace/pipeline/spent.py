@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from grace.engine.disk import make_folder
+from grace.engine.disk import make_folder, numbered
 from grace.errors import RunFolderError
 from grace.pipeline.cell import Cell
 from grace.runs.folder import read_json
@@ -56,15 +56,11 @@ def note_spent(cell: Cell) -> None:
     # Nothing depends on it: where it cannot be written, the figures are missing.
     with contextlib.suppress(OSError):
         make_folder(folder)
-        number = 1
-        while True:
-            name = "-".join(filter(None, (stages, cell.writer, f"{number:04d}")))
-            try:
-                with (folder / f"{name}.json").open("x", encoding="utf-8") as file:
+        for path in numbered(folder, "-".join(filter(None, (stages, cell.writer))), "json"):
+            with contextlib.suppress(FileExistsError):
+                with path.open("x", encoding="utf-8") as file:
                     file.write(spent.model_dump_json() + "\n")
                 break
-            except FileExistsError:
-                number += 1
 
 
 def spent_on(cell: Cell) -> Spent:

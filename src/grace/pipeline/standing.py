@@ -16,6 +16,7 @@ from grace.engine.plan import QueryKey, plan_responses, plan_scores
 from grace.engine.recheck import plan_recheck
 from grace.extraction.result import RULES
 from grace.pipeline.closing import extraction_counts, query_counts, response_keys, score_keys
+from grace.pipeline.origin import cluster_command
 from grace.pipeline.reopen import reopen
 from grace.pipeline.stages import Stage
 from grace.pipeline.unfinished import blocked_turns, total_counts
@@ -123,6 +124,8 @@ class Standing:
         notes: What could not be found out.
 
         stop: Which error stopped it; None if none did, or if it goes on.
+
+        collected: Whether it came from a cluster before it was over, and goes on there.
     """
 
     folder: RunFolder
@@ -136,6 +139,7 @@ class Standing:
     manifest: RunManifest | None
     notes: tuple[str, ...] = ()
     stop: StopNote | None = None
+    collected: bool = False
 
     def total(self) -> QueryCounts:
         """Return the counts of all lines together, as far as they are known."""
@@ -181,6 +185,7 @@ def standing(folder: RunFolder) -> Standing:
         line for trials in reopened.inputs for line in _open_lines(folder, record, trials, records)
     )
     ended = _ended(records.values())
+    there = cluster_command(folder, record)
     return Standing(
         folder=folder,
         state=RunState.UNFINISHED if holder is None else RunState.RUNNING,
@@ -189,10 +194,11 @@ def standing(folder: RunFolder) -> Standing:
         other_reasons=ended.other_reasons,
         holder=holder,
         pace=ended.pace,
-        command="" if holder is not None else resume_command(folder),
+        command="" if holder is not None else there or resume_command(folder),
         manifest=None,
         notes=reopened.notes,
         stop=None if holder is not None else read_stop(folder),
+        collected=bool(there),
     )
 
 

@@ -6,7 +6,6 @@ Run folders: `{out}/{experiment}/{model}/{timestamp}/` and what lies in them.
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from grace.runs.csvfile import write_bytes, write_once
 from grace.runs.identity import ExtractorIdentity, RunIdentity
 from grace.runs.lock import locked
 from grace.settings import RunSettings
+from grace.strict_json import parse_json
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -245,7 +245,7 @@ def read_json(path: Path, kind: type[_M]) -> _M:
     try:
         content = path.read_bytes()
         # pydantic's parser takes NaN for a number, and the last of two equal keys for both.
-        json.loads(content, parse_constant=_refuse, object_pairs_hook=_distinct)
+        parse_json(content)
         return kind.model_validate_json(content, strict=True)
     except FileNotFoundError:
         raise
@@ -265,17 +265,6 @@ def _write_json(path: Path, content: BaseModel, writer: str) -> None:
         write_once(path, encoded, writer)
     else:
         write_bytes(path, encoded)
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key appears twice")
-    return made
 
 
 def check_timestamp(text: str) -> str:

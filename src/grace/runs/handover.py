@@ -94,7 +94,7 @@ def send_file(
     offset: int = 0,
     length: int | None = None,
     root: Path | None = None,
-) -> None:
+) -> str:
     """
     Write a part of a file to a stream.
 
@@ -108,6 +108,9 @@ def send_file(
         length: How long it is; None is up to the file's present end.
 
         root: The folder that it must lie in; None is any.
+
+    Returns:
+        The hash of the bytes that were written, hexadecimal.
 
     Raises:
         UsageError: The path is not allowed, or the part is not within the file.
@@ -129,15 +132,17 @@ def send_file(
                 f"{path}: has {held.st_size} bytes; --offset {offset} and --length {length} go "
                 "beyond it"
             )
-        touching = _Touching()
+        digest, touching = hashlib.sha256(), _Touching()
         while offset < end:
             block = os.pread(file.fileno(), min(BLOCK_BYTES, end - offset), offset)
             if not block:
                 raise RunFolderError(f"{path}: became shorter while it was sent")
             stream.write(block)
+            digest.update(block)
             offset += len(block)
             touching.now()
         stream.flush()
+    return digest.hexdigest()
 
 
 def receive_file(

@@ -305,6 +305,6 @@ def read_manifest(folder: RunFolder) -> RunManifest:
         return read_json(folder.manifest_path, RunManifest)
     except FileNotFoundError as error:
         raise RunFolderError(
-            f"{folder.path}: the run is not finished (no manifest.json); `grace resume` "
-            "continues it"
+            f"{folder.path}: the run is not finished (no manifest.json); `grace status` "
+            "says how it goes on"
         ) from error

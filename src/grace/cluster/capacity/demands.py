@@ -45,7 +45,7 @@ def claim_gb(spec: ModelSpec, profile: Profile) -> float:
 def volumes(run: ClusterRun) -> Iterator[Volume]:
     """Yield the claims that a run needs, by kind."""
     storage = run.profile.storage
-    if any(len(file.content) > CONFIG_MAP_BYTES for file in run.files):
+    if any(file.size > CONFIG_MAP_BYTES for file in run.files):
         yield _volume("inputs", [storage.inputs.size_gb], storage.inputs)
     sizes = [claim_gb(spec, run.profile) for spec in served_models(run) if run.fetches(spec)]
     if sizes:

@@ -8,7 +8,7 @@ sees none finds no rest of it either.
 
 import asyncio
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from grace.cluster.client import (
     ClusterClient,
@@ -18,12 +18,10 @@ from grace.cluster.client import (
     id_of,
     labels_of,
 )
+from grace.cluster.executor.deleting import check_collected, check_idle, delete_kept
 from grace.cluster.executor.desired import OURS, RUN_LABEL, STEP_LABEL, Desired, WantedServer
 from grace.cluster.executor.judging import has_ended, uid_of
 from grace.cluster.executor.pacing import Pacing
-from grace.cluster.executor.records import collection_of
-from grace.cluster.stored_run import list_runs, stored_run_name
-from grace.errors import UsageError
 
 _RUN_BOUND = (
     "HorizontalPodAutoscaler",
@@ -174,9 +172,9 @@ async def down(
 
         desired: The run, with what makes its objects.
 
-        delete_results: Delete all that was set up for it as well: the volume
-            claims with results, logs and weights, and the stored runs. Other runs
-            of the namespace have theirs there, too.
+        delete_results: Delete all that Grace keeps in the namespace as well: the
+            volume claims with results, logs and weights, and the stored runs. Other
+            runs have theirs there, too.
 
         even_uncollected: Do so although results were not collected.
 
@@ -190,62 +188,58 @@ async def down(
     """
     run = desired.run
     if delete_results:
-        await _check_deletable(client, desired, even_uncollected=even_uncollected)
+        if not even_uncollected:
+            await check_collected(client, run.namespace)
+        await check_idle(client, run.namespace, but=run.run_id)
     stopped = await stop_servers(client, desired)
     deleted = [desired.servers[key].controller for key in stopped]
     # A claim goes when no pod has it mounted, and pods that ended count until their Job is gone.
     labels = OURS if delete_results else desired.labels
-    for kind in _RUN_BOUND:
-        for item in await client.list_if_permitted(kind, run.namespace, labels=labels) or ():
-            target = id_of(item)
-            if target not in deleted:
-                await client.delete(kind, target.name, run.namespace)
-                deleted.append(target)
+    deleted += await _delete_run_bound(client, run.namespace, labels, but=deleted)
     if delete_results:
-        deleted += await _delete_results(client, desired)
+        deleted += await delete_kept(client, run.namespace)
     return tuple(deleted)
 
 
-async def _check_deletable(
-    client: ClusterClient, desired: Desired, *, even_uncollected: bool
-) -> None:
-    run = desired.run
-    uncollected: list[str] = []
-    for run_id in await list_runs(client, run.namespace):
-        stored = await client.get("ConfigMap", stored_run_name(run_id), run.namespace)
-        if stored is not None and collection_of(stored) is None:
-            uncollected.append(run_id)
-    if uncollected and not even_uncollected:
-        raise UsageError(
-            f"results in {run.namespace} were not collected: runs {', '.join(uncollected)}; run "
-            "`grace cluster collect` for each, or say --even-uncollected to lose them"
-        )
-    jobs = await client.list("Job", run.namespace, labels={**OURS, STEP_LABEL: None})
-    for job in jobs:
-        other = labels_of(job).get(RUN_LABEL, "")
-        if other != run.run_id and not has_ended(job):
-            raise UsageError(
-                f"run {other} is at work in {run.namespace}, on the same volumes; wait for it, or "
-                "take it down first"
-            )
+async def delete_remains(
+    client: ClusterClient, namespace: str, *, even_uncollected: bool = False
+) -> tuple[ObjectId, ...]:
+    """
+    Delete everything of Grace in a namespace that has no record of a run any more.
+
+    Args:
+        client: The cluster.
+
+        namespace: Where.
+
+        even_uncollected: Delete volumes although nothing says that what is on them
+            was collected.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        UsageError: There are volumes, or runs that were not collected.
+
+        ClusterError: The cluster refuses.
+    """
+    if not even_uncollected:
+        await check_collected(client, namespace)
+    deleted = await _delete_run_bound(client, namespace, OURS)
+    return (*deleted, *await delete_kept(client, namespace))
 
 
-async def _delete_results(client: ClusterClient, desired: Desired) -> list[ObjectId]:
-    run = desired.run
-    targets = [id_of(item) for item in desired.setup]
-    targets += [
-        id_of(item)
-        for spec in run.catalogue.models
-        if run.fetches(spec)
-        for item in desired.builders.weights_objects(run, spec.key)
-    ]
-    labels = {**OURS, RUN_LABEL: None}
-    stored = await client.list("ConfigMap", run.namespace, labels=labels)
-    targets += [id_of(item) for item in stored]
-    # What was set up last goes first; the namespace may hold what is not ours.
-    return [
-        target
-        for target in reversed(list(dict.fromkeys(targets)))
-        if target.kind != "Namespace"
-        and await client.delete(target.kind, target.name, target.namespace)
-    ]
+async def _delete_run_bound(
+    client: ClusterClient,
+    namespace: str,
+    labels: Mapping[str, str],
+    but: Collection[ObjectId] = (),
+) -> list[ObjectId]:
+    deleted: list[ObjectId] = []
+    for kind in _RUN_BOUND:
+        for item in await client.list_if_permitted(kind, namespace, labels=labels) or ():
+            target = id_of(item)
+            if target not in but:
+                await client.delete(kind, target.name, namespace)
+                deleted.append(target)
+    return deleted

@@ -76,7 +76,7 @@ def upload_folder(run: ClusterRun) -> PurePosixPath | None:
 
     None if they fit in ConfigMaps, so that nothing has to be sent.
     """
-    if all(len(file.content) <= CONFIG_MAP_BYTES for file in run.files):
+    if all(file.size <= CONFIG_MAP_BYTES for file in run.files):
         return None
     digest = hashlib.sha256()
     for file in sorted(run.files, key=lambda file: file.name):

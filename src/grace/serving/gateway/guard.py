@@ -9,15 +9,13 @@ client has left is given up. Knows nothing of models.
 import asyncio
 import hmac
 import ipaddress
-import json
-from collections.abc import Mapping
-from typing import NoReturn
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grace.serving.gateway.gate import Gate, GatewayLimits
 from grace.serving.gateway.problems import MEDIA_TYPE, Kind, Refusal, RefusedRequest, refuse
+from grace.strict_json import parse_json
 
 ASKING_PATH = "/v1/distributions"
 # What a probe or a browser asks for, neither of which can send a token.
@@ -239,15 +237,9 @@ def _check_media_type(headers: Headers) -> None:
 
 
 def _check_json(body: bytes) -> None:
-    """
-    Check that a body is JSON in the narrow sense.
-
-    Python would also take NaN, other encodings, and names that are given twice.
-    """
+    """Check that a body is JSON in the narrow sense; Python would also take other encodings."""
     try:
-        json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_each_name_once
-        )
+        parse_json(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise RefusedRequest(
@@ -257,14 +249,3 @@ def _check_json(body: bytes) -> None:
                 remedy="Send one JSON object in UTF-8.",
             )
         ) from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _each_name_once(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is given twice in one object")
-    return found
