@@ -94,6 +94,11 @@ def files_job_name(run_id: str) -> str:
     return joined("files", run_id, longest=LONGEST_JOB)
 
 
+def driver_job_name(run_id: str) -> str:
+    """Return what the Job is called that drives a run."""
+    return joined("driver", run_id, longest=LONGEST_JOB)
+
+
 def step_label(name: str) -> str:
     """
     Return a step's name as the value of a label.

@@ -9,7 +9,7 @@ here knows what Kubernetes objects look like.
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
@@ -216,6 +216,15 @@ class JobSettings(Strict):
     """After SIGTERM, how long queries in flight may take."""
 
 
+class DriverSettings(Strict):
+    """How a run goes on when nobody's machine drives it."""
+
+    in_cluster: bool = True
+    """Whether a Job in the namespace drives the run as well; it needs the right to make Roles."""
+    deadline_hours: float = Field(default=168, gt=0)
+    """After this the Job stops the run's model servers, and ends."""
+
+
 class SecretKey(Strict):
     """A value in a Secret that the user makes; Grace knows its name only."""
 
@@ -251,6 +260,8 @@ class NetworkSettings(Strict):
         "fe80::/10",
     )
     """Ranges that are not outside: the cluster's own, and where clouds tell nodes their secrets."""
+    api_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443, 6443, 8443)
+    """Where the cluster's own API answers: its Service's port, and the one behind it."""
     monitoring_namespace: str | None = None
     """Whose pods may scrape metrics; None: nobody's."""
 
@@ -274,6 +285,7 @@ class Profile(Strict):
     images: ImageSettings
     model_servers: ModelServerSettings = Field(default_factory=ModelServerSettings)
     jobs: JobSettings
+    driver: DriverSettings = Field(default_factory=DriverSettings)
     secrets: SecretSettings = Field(default_factory=SecretSettings)
     network: NetworkSettings = Field(default_factory=NetworkSettings)
     limits_ratio: float = Field(default=1.0, ge=1, le=10)

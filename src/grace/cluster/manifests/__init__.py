@@ -7,7 +7,7 @@ no randomness, no text templates. Nothing here talks to a cluster.
 """
 
 from grace.cluster.manifests.gpus import gpu_option
-from grace.cluster.manifests.jobs import endpoint_of, files_objects, step_objects
+from grace.cluster.manifests.jobs import driver_objects, endpoint_of, files_objects, step_objects
 from grace.cluster.manifests.labels import COMPONENT, MODEL, REACHES, RUN, STEP, Component
 from grace.cluster.manifests.model_server import server_objects, weights_objects
 from grace.cluster.manifests.plain import Manifest
@@ -23,6 +23,7 @@ __all__ = [
     "STEP",
     "Component",
     "Manifest",
+    "driver_objects",
     "endpoint_of",
     "files_objects",
     "gpu_option",

@@ -1,11 +1,12 @@
 """
-Who may do what: a service account for each role of a pod, none with a token, and one Role.
+Who may do what: a service account for each role of a pod, and one Role.
 
-No pod of ours talks to the API. The Role is for whoever drives a run without
-being an administrator of the namespace: a person, or a workflow controller.
+One pod of ours talks to the API, that of the driver, and has a token. Its Role
+may also be bound to whoever drives runs without being an administrator of the
+namespace: a person, or a workflow controller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kubernetes.client import (
     RbacV1Subject,
@@ -26,6 +27,7 @@ _ACCOUNTS: Mapping[Component, str] = {
     Component.SERVER: "grace-server",
     Component.WEIGHTS: "grace-weights",
     Component.RESULTS: "grace-results",
+    Component.DRIVER: DRIVER,
 }
 _RBAC = "rbac.authorization.k8s.io"
 # Server-side apply is a patch, of an object that may not be there yet.
@@ -38,7 +40,6 @@ DRIVER_RULES: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
     ("apps", ("statefulsets",), _OWN),
     ("policy", ("poddisruptionbudgets",), _OWN),
     ("autoscaling", ("horizontalpodautoscalers",), _OWN),
-    ("keda.sh", ("scaledobjects",), _OWN),
     ("networking.k8s.io", ("networkpolicies",), _OWN),
     ("", ("pods",), [*_READ, "delete"]),
     ("", ("pods/log",), ["get"]),
@@ -48,6 +49,8 @@ DRIVER_RULES: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
 )
 """What driving a run needs: API group, resources, verbs."""
 
+_KEDA = ("keda.sh", ("scaledobjects",), _OWN)
+
 
 def account_of(component: Component) -> str:
     """Return the service account of pods that are for something."""
@@ -55,7 +58,7 @@ def account_of(component: Component) -> str:
 
 
 def service_accounts(run: ClusterRun) -> tuple[V1ServiceAccount, ...]:
-    """Return the accounts of pods and of the driver; no token is mounted for any."""
+    """Return the accounts of pods; no token is mounted unless a pod asks for it."""
     return tuple(
         V1ServiceAccount(
             api_version="v1",
@@ -63,7 +66,7 @@ def service_accounts(run: ClusterRun) -> tuple[V1ServiceAccount, ...]:
             metadata=metadata(run, name, labelled(component)),
             automount_service_account_token=False,
         )
-        for component, name in (*_ACCOUNTS.items(), (Component.SETUP, DRIVER))
+        for component, name in _ACCOUNTS.items()
     )
 
 
@@ -75,9 +78,16 @@ def driver_role(run: ClusterRun) -> V1Role:
         metadata=metadata(run, DRIVER, labelled(Component.SETUP)),
         rules=[
             V1PolicyRule(api_groups=[group], resources=list(resources), verbs=list(verbs))
-            for group, resources, verbs in DRIVER_RULES
+            for group, resources, verbs in _rules(run)
         ],
     )
+
+
+def _rules(run: ClusterRun) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+    yield from DRIVER_RULES
+    if run.profile.model_servers.autoscaler == "keda":
+        # Nobody may grant what they do not have, and few have this where KEDA is not installed.
+        yield _KEDA
 
 
 def driver_binding(run: ClusterRun) -> V1RoleBinding:

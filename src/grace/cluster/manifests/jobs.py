@@ -1,5 +1,5 @@
 """
-The Job of a step, and of the pod that hands a run's files over.
+The Job of a step, of the pod that hands a run's files over, and of the one that drives it.
 
 What a container runs is the command line that anybody can run: `grace stage` or
 `grace models pull`. A Job's retries are bounded, and so is its time.
@@ -7,6 +7,7 @@ What a container runs is the command line that anybody can run: `grace stage` or
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from kubernetes.client import V1Job, V1JobSpec, V1SecretKeySelector, V1Volume, V1VolumeMount
 
@@ -16,6 +17,7 @@ from grace.cluster.manifests.gpus import affinity
 from grace.cluster.manifests.labels import (
     REACHES,
     Component,
+    Reaches,
     asked_model,
     component_of,
     labelled,
@@ -36,7 +38,7 @@ from grace.cluster.manifests.storage import (
     inputs_volume,
     upload_folder,
 )
-from grace.cluster.names import files_job_name, server_name, step_job_name, weights_name
+from grace.cluster.names import driver_job_name, files_job_name, server_name, step_job_name, weights_name
 from grace.cluster.request import CONFIG, INPUTS, LOGS, PORT, RESULTS, WEIGHTS, ClusterRun
 from grace.cluster.steps import Step, StepKind
 from grace.errors import UsageError
@@ -46,6 +48,7 @@ _OUTCOME = "/dev/termination-log"
 # Grace ends ten seconds after it has drained; the rest is for a slow volume.
 _BEYOND_DRAIN_SECONDS = 30
 _FILES_IDLE_MINUTES = 30
+_LAST_SECONDS = 1800
 
 
 def step_objects(run: ClusterRun, step: Step) -> tuple[Manifest, ...]:
@@ -87,6 +90,25 @@ def files_objects(run: ClusterRun) -> tuple[Manifest, ...]:
         mounts,
     )
     return (plain(_job(run, files_job_name(run.run_id), labels, plan)),)
+
+
+def driver_objects(run: ClusterRun) -> tuple[Manifest, ...]:
+    """
+    Return the Job whose pod drives the run when nobody's machine does.
+
+    It has no volume: all that it knows is on the cluster.
+    """
+    labels = labelled(Component.DRIVER, run=run)
+    hours = run.profile.driver.deadline_hours
+    command = ["grace", "cluster", "drive", run.timestamp, "--namespace", run.namespace]
+    command += ["--hours", f"{hours:g}"]
+    plan = _grace_pod(
+        run, Component.DRIVER, command, {**labels, REACHES: Reaches.API.value}, [], []
+    )
+    job = _job(run, driver_job_name(run.run_id), labels, replace(plan, token=True))
+    # Its own deadline comes first, so that it can still stop what it looks after.
+    job.spec.active_deadline_seconds = minutes(hours * 60) + _LAST_SECONDS
+    return (plain(job),)
 
 
 def endpoint_of(key: str) -> str:

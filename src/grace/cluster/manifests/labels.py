@@ -35,6 +35,7 @@ class Component(StrEnum):
     QUERY = "query"
     WEIGHTS = "weights"
     RESULTS = "results"
+    DRIVER = "driver"
 
 
 class Reaches(StrEnum):
@@ -43,6 +44,7 @@ class Reaches(StrEnum):
     NOTHING = "nothing"
     SERVERS = "servers"
     OUTSIDE = "outside"
+    API = "api"
 
 
 def labelled(

@@ -57,6 +57,8 @@ def network_policies(run: ClusterRun) -> tuple[V1NetworkPolicy, ...]:
             run, "grace-to-outside", _sending(Reaches.OUTSIDE), egress=_to_outside(run, [_HTTPS])
         ),
     ]
+    if run.profile.driver.in_cluster:
+        found.append(_policy(run, "grace-to-api", _sending(Reaches.API), egress=_to_api(run)))
     if further := _further_ports(run):
         name = joined("grace-to-outside", run.run_id)
         senders = {**_sending(Reaches.OUTSIDE), RUN: run.run_id}
@@ -124,6 +126,13 @@ def _to_outside(run: ClusterRun, ports: list[int]) -> list[V1NetworkPolicyEgress
         V1NetworkPolicyEgressRule(to=blocks, ports=[_tcp(port) for port in ports]),
         _names(network),
     ]
+
+
+def _to_api(run: ClusterRun) -> list[V1NetworkPolicyEgressRule]:
+    # By address, which every pod is told: no names, and no range, since a policy cannot say
+    # "the API" and each cluster has it elsewhere.
+    ports = [_tcp(port) for port in run.profile.network.api_ports]
+    return [V1NetworkPolicyEgressRule(ports=ports)]
 
 
 def _block(cidr: str, network: NetworkSettings) -> V1IPBlock:

@@ -1,9 +1,9 @@
 """
 What all pods of ours have in common, whatever they run.
 
-Pod Security "restricted", a root file system that cannot be written, no
-service-account token, no variables of other Services, and whole numbers of
-seconds to end in. Parts that are the same for all pods are made once.
+Pod Security "restricted", a root file system that cannot be written, a
+service-account token for the driver alone, no variables of other Services, and
+whole numbers of seconds to end in. Parts that are the same for all pods are made once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ class PodPlan:
     What differs between pods.
 
     Attributes:
-        account: The service account, of which the pod gets no token.
+        account: The service account.
 
         image: What it runs.
 
@@ -81,6 +81,8 @@ class PodPlan:
         runtime_class: How its containers are run; None for the usual way.
 
         spread: How pods like it are spread over nodes.
+
+        token: Whether the pod gets a token of its account, to ask the API with.
     """
 
     account: str
@@ -100,6 +102,7 @@ class PodPlan:
     affinity: V1Affinity | None = None
     runtime_class: str | None = None
     spread: Sequence[V1TopologySpreadConstraint] = ()
+    token: bool = False
 
 
 def pod_template(run: ClusterRun, plan: PodPlan) -> V1PodTemplateSpec:
@@ -125,7 +128,7 @@ def pod_template(run: ClusterRun, plan: PodPlan) -> V1PodTemplateSpec:
     secret = images.pull_secret
     spec = V1PodSpec(
         affinity=plan.affinity,
-        automount_service_account_token=False,
+        automount_service_account_token=plan.token,
         containers=[container],
         enable_service_links=False,
         image_pull_secrets=None if secret is None else [V1LocalObjectReference(name=secret)],
