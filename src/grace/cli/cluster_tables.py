@@ -1,6 +1,9 @@
 """What `grace cluster` prints at once: findings, what a run takes, runs, what was collected."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,13 +13,24 @@ from rich.text import Text
 
 from grace.cli.screen import err, out, visible
 from grace.cluster.collect import Collection
+from grace.cluster.steps import StepKind
 
 if TYPE_CHECKING:
-    from grace.cluster.capacity import CapacityPlan, Demand, ModelPlan
+    from grace.cluster.capacity import CapacityPlan, Demand, ModelPlan, Moment
     from grace.cluster.policies import Finding
 
 _SHOWN_FINDINGS = 40
 _LONGEST_VALUE = 60
+_SHOWN_HOURS = 0.1
+_STEPS = {
+    StepKind.WEIGHTS: "fetch weights",
+    StepKind.SMOKE: "smoke test",
+    StepKind.RESPOND: "Experiment 1: responses",
+    StepKind.EXTRACT: "Experiment 1: extraction",
+    StepKind.SCORE: "Experiment 2: probabilities",
+    StepKind.RECHECK: "Experiment 2: measured again",
+    StepKind.FINISH: "tables, checked",
+}
 
 
 def print_findings(findings: "Sequence[Finding]", objects: int) -> None:
@@ -31,24 +45,35 @@ def print_findings(findings: "Sequence[Finding]", objects: int) -> None:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for one in findings[:_SHOWN_FINDINGS]:
+    each = _told_once(findings)
+    for one, others in each[:_SHOWN_FINDINGS]:
         violation = one.severity.value == "violation"
         table.add_row(
             Text(one.severity.value, "bold red" if violation else "yellow"),
-            Text("\n").join(_finding_lines(one)),
+            Text("\n").join(_finding_lines(one, others)),
         )
     if findings:
         out.print(table)
-    if len(findings) > _SHOWN_FINDINGS:
-        out.print(f"and {len(findings) - _SHOWN_FINDINGS} more\n")
+    if len(each) > _SHOWN_FINDINGS:
+        out.print(f"and {len(each) - _SHOWN_FINDINGS} more\n")
     violations = sum(one.severity.value == "violation" for one in findings)
     notices = len(findings) - violations
     said = f"{objects} objects: {_counted(violations, 'violation')}, {_counted(notices, 'notice')}"
     out.print(said, style="red" if violations else "green", markup=False)
 
 
-def _finding_lines(one: "Finding") -> Iterator[Text]:
-    yield Text.assemble((one.object, "bold"), "  ", (one.field, "cyan"))
+def _told_once(findings: "Sequence[Finding]") -> "list[tuple[Finding, int]]":
+    """Return findings with how many others say the same of other objects."""
+    found: dict[object, list[Finding]] = {}
+    for one in findings:
+        said = (one.severity, one.rule, one.field, str(one.value), one.detail)
+        found.setdefault(said, []).append(one)
+    return [(same[0], len(same) - 1) for same in found.values()]
+
+
+def _finding_lines(one: "Finding", others: int) -> Iterator[Text]:
+    more = f" and {_counted(others, 'other object')}" if others else ""
+    yield Text.assemble((one.object, "bold"), more, "  ", (one.field, "cyan"))
     value = "missing" if one.value is None else _cut(str(one.value))
     yield Text(f"found  {value}{f': {one.detail}' if one.detail else ''}")
     yield Text.assemble("rule   ", one.words, "  ", (f"[{one.rule}]", "dim"))
@@ -78,8 +103,9 @@ def print_capacity(plan: "CapacityPlan", notes: Sequence[str] = ()) -> None:
                 style="yellow",
                 markup=False,
             )
-    for notice in (*plan.notices, *notes):
-        out.print(f"note: {notice}", style="yellow", markup=False)
+    for notice, count in Counter((*plan.notices, *notes)).items():
+        times = f" ({count} times)" if count > 1 else ""
+        out.print(f"note: {notice}{times}", style="yellow", markup=False)
     for problem in plan.problems:
         out.print(f"problem: {problem}", style="red", markup=False)
 
@@ -87,7 +113,7 @@ def print_capacity(plan: "CapacityPlan", notes: Sequence[str] = ()) -> None:
 def _print_models(models: "Sequence[ModelPlan]") -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("model", "served by", "GPUs"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("CPU", "memory", "weights", "GPU-hours"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("licence")
@@ -110,24 +136,49 @@ def _print_models(models: "Sequence[ModelPlan]") -> None:
 
 def _print_moments(plan: "CapacityPlan") -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("phase")
-    table.add_column("models that are served")
+    table.add_column("one after the other", overflow="fold")
+    table.add_column("model server", overflow="fold")
     table.add_column("jobs", justify="right")
     for name in ("GPUs", "CPU", "memory", "pods", "hours"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in plan.moments:
-        hours = "" if one.hours is None else f"{one.hours:.1f}"
+    for one in _joined(plan.moments):
         table.add_row(
-            str(one.phase),
+            _kinds_of(one),
             ", ".join(one.servers) or "-",
             str(len(one.steps)),
             *_held(one.demand),
-            hours,
+            _hours(one.hours),
         )
     table.add_section()
-    hours = "" if plan.hours is None else f"{plan.hours:.1f}"
-    table.add_row("peak", "", str(plan.peak.jobs), *_held(plan.peak), hours, style="bold")
+    hours = _hours(plan.hours)
+    table.add_row(
+        "at most at once", "", str(plan.peak.jobs), *_held(plan.peak), hours, style="bold"
+    )
     out.print(table)
+
+
+def _joined(moments: "Sequence[Moment]") -> "Iterator[Moment]":
+    """Yield moments; those that differ in nothing to be seen are one."""
+    for _, same in groupby(moments, lambda one: (_kinds_of(one), one.servers, one.demand)):
+        found = list(same)
+        hours = [one.hours for one in found if one.hours is not None]
+        yield replace(found[0], hours=sum(hours) if len(hours) == len(found) else None)
+
+
+def _kinds_of(moment: "Moment") -> str:
+    kinds = dict.fromkeys(StepKind(step.partition(".")[0]) for step in moment.steps)
+    return " and ".join(_STEPS[kind] for kind in kinds)
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "not known"
+    if hours == 0:
+        # Only queries are counted.
+        return "-"
+    if hours < _SHOWN_HOURS:
+        return f"under {_SHOWN_HOURS:g}"
+    return f"{hours:.1f}"
 
 
 def _held(demand: "Demand") -> tuple[str, ...]:
