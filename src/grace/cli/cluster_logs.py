@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import JsonValue
 
+from grace.catalogue.progress import SilentProgress
 from grace.cli.cluster_options import (
     Context,
     Namespace,
@@ -17,9 +20,10 @@ from grace.cli.cluster_options import (
     place_of,
 )
 from grace.cli.cluster_results import RunInput, named_run
-from grace.cli.screen import duration, out, visible
+from grace.cli.screen import duration, err, out, visible
 from grace.cluster.names import slug
-from grace.cluster.request import ClusterRun
+from grace.cluster.request import LOGS, ClusterRun
+from grace.cluster.steps import StepKind
 from grace.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -67,7 +71,8 @@ def logs(
     """
     Show what the pods of a run say, the last lines of each; no prompt and no response is in it.
 
-    Pods go a while after they ended: what they said is then on the volume of logs.
+    Once all pods are gone, which is a while after they ended, it is read from the volume of logs,
+    by a pod that is started for it and ends again.
     """
     place = place_of(profile, namespace, cluster_context)
 
@@ -78,6 +83,14 @@ def logs(
         found = [
             (pod_title(pod), _name(pod)) for pod in pods if step is None or step in pod_title(pod)
         ]
+        if not found and not pods:
+            err.print(
+                "its pods are gone; reading what they left in the volume of logs", style="dim"
+            )
+            for title, lines in await kept_lines(client, request, step):
+                for line in lines[-_LINES:]:
+                    _print_line(title, line, as_json=as_json)
+            return
         if not found:
             raise ClusterError(gone(request, step, pods))
         if not follow:
@@ -114,10 +127,59 @@ def gone(run: ClusterRun, step: str | None, pods: Sequence[Pod]) -> str:
         f"the pods of run {run.timestamp} are gone: they are removed with their Jobs, "
         f"{run.profile.jobs.keep_hours:g} hours after these ended (jobs.keep_hours of the "
         "profile), or when their node fails. What they said is kept in the volume claim "
-        f"grace-logs of {run.namespace}: mount that claim into a pod of your own and read its "
-        "*.jsonl files. How each step ended: "
+        f"grace-logs of {run.namespace}, but no file there is of this run or step. How each step "
+        "ended: "
         f"grace cluster status {run.timestamp} --namespace {run.namespace}"
     )
+
+
+async def kept_lines(
+    client: "ClusterClient", run: ClusterRun, step: str | None
+) -> list[tuple[str, list[str]]]:
+    """
+    Return what pods of a run left in the volume of logs: name and lines of each file.
+
+    Args:
+        client: The cluster.
+
+        run: The run.
+
+        step: A part of a step's name; None for all.
+
+    Raises:
+        ClusterError: There is nothing, or it cannot be read.
+    """
+    from grace.cluster.collector import collector, collector_job
+    from grace.cluster.transfer import Patience, Transfer
+
+    found = []
+    async with collector(client, collector_job(run), SilentProgress(), Patience()) as pod:
+        transfer = Transfer(pod, Patience())
+        with tempfile.TemporaryDirectory() as folder:
+            for file in await transfer.listing(LOGS):
+                if is_kept_of(str(file.path), run.timestamp, step):
+                    draft = Path(folder) / "log"
+                    draft.unlink(missing_ok=True)
+                    if await transfer.fetch(LOGS, file, draft):
+                        text = draft.read_text(encoding="utf-8", errors="replace")
+                        found.append((str(file.path), text.splitlines()))
+    if not found:
+        raise ClusterError(gone(run, step, []))
+    return found
+
+
+def is_kept_of(name: str, timestamp: str, step: str | None) -> bool:
+    """
+    Tell whether a file of logs is of a run's step.
+
+    >>> is_kept_of("20260131T235959Z_respond_exp1_gpt2_pod-0001.jsonl", "20260131T235959Z", "exp1.g")
+    True
+    """
+    if not name.upper().startswith(timestamp):
+        return False
+    # The step that makes the tables is named by its stages there.
+    words = (step or "").replace(StepKind.FINISH, "tabulate-summarise-validate")
+    return words.replace(".", "_") in name.replace(".", "_")
 
 
 async def _print_lines(title: str, lines: AsyncIterator[str], *, as_json: bool) -> None:
