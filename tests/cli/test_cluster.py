@@ -136,12 +136,25 @@ def test_a_plan_says_in_words_what_comes_after_what_and_what_rules_say(
 ) -> None:
     assert invoke(["cluster", "plan"]) == 0
     text = capsys.readouterr().out
-    order = ["smoke test", "1: responses", "2: probabilities", "1: extraction", "tables, checked"]
+    order = ["smoke test", "responses", "probabilities", "extraction", "tables"]
     places = [text.index(words, text.index("one after the other")) for words in order]
     assert places == sorted(places)
-    assert text.count("tables, checked") == 1
+    assert len(re.findall(r"^ tables ", text, re.MULTILINE)) == 1
     assert text.count("0 violations, 0 notices") == 1
     assert "extraction: by Grace's rules" in text
+
+
+def test_what_is_the_same_for_several_models_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = ["--model", "gemma-2-2b", "--model", "gemma-2-9b"]
+    invoke(["cluster", "plan", "--profile", "nrp", "--namespace", "lab", *models])
+    text = capsys.readouterr().out
+    assert text.count("accept the licence") == 1
+    assert "note: gemma-2-2b, gemma-2-9b: accept the licence" in text
+    assert text.count("[site-utilisation]") == 1
+    assert "and 1 other object" in text
+    assert "GPUs: gemma-2-2b, gemma-2-9b: NVIDIA-A100-80GB-PCIe or" in text
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def logs(
             err.print(
                 "its pods are gone; reading what they left in the volume of logs", style="dim"
             )
-            for title, lines in await kept_lines(client, request, step):
-                for line in lines[-_LINES:]:
+            for title, kept in await kept_lines(client, request, step):
+                for line in kept[-_LINES:]:
                     _print_line(title, line, as_json=as_json)
             return
         if not found:

@@ -35,7 +35,7 @@ ProfileName = Annotated[
 
 @app.command("list")
 def list_profiles() -> None:
-    """Show the profiles that come with Grace."""
+    """Show the profiles that come with Grace, and how to make your own."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("profile", "cluster", "GPUs", "rules"):
         table.add_column(name)

@@ -1,6 +1,5 @@
 """What `grace cluster` prints at once: findings, what a run takes, runs, what was collected."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -25,11 +24,11 @@ _SHOWN_HOURS = 0.1
 _STEPS = {
     StepKind.WEIGHTS: "fetch weights",
     StepKind.SMOKE: "smoke test",
-    StepKind.RESPOND: "Experiment 1: responses",
-    StepKind.EXTRACT: "Experiment 1: extraction",
-    StepKind.SCORE: "Experiment 2: probabilities",
-    StepKind.RECHECK: "Experiment 2: measured again",
-    StepKind.FINISH: "tables, checked",
+    StepKind.RESPOND: "responses",
+    StepKind.EXTRACT: "extraction",
+    StepKind.SCORE: "probabilities",
+    StepKind.RECHECK: "measured again",
+    StepKind.FINISH: "tables",
 }
 
 
@@ -66,7 +65,9 @@ def _told_once(findings: "Sequence[Finding]") -> "list[tuple[Finding, int]]":
     """Return findings with how many others say the same of other objects."""
     found: dict[object, list[Finding]] = {}
     for one in findings:
-        said = (one.severity, one.rule, one.field, str(one.value), one.detail)
+        # A notice is about what was asked for; its figures are those of the first object.
+        value = str(one.value) if one.severity.value == "violation" else ""
+        said = (one.severity, one.rule, one.field, value, one.detail)
         found.setdefault(said, []).append(one)
     return [(same[0], len(same) - 1) for same in found.values()]
 
@@ -103,11 +104,23 @@ def print_capacity(plan: "CapacityPlan", notes: Sequence[str] = ()) -> None:
                 style="yellow",
                 markup=False,
             )
-    for notice, count in Counter((*plan.notices, *notes)).items():
-        times = f" ({count} times)" if count > 1 else ""
-        out.print(f"note: {notice}{times}", style="yellow", markup=False)
+    for notice in _notes_together((*plan.notices, *notes), [one.key for one in plan.models]):
+        out.print(f"note: {notice}", style="yellow", markup=False)
     for problem in plan.problems:
         out.print(f"problem: {problem}", style="red", markup=False)
+
+
+def _notes_together(notes: Sequence[str], keys: Sequence[str]) -> Iterator[str]:
+    """Yield notes, each once: those that say the same of several models name them all."""
+    found: dict[str, list[str]] = {}
+    for note in notes:
+        key, colon, said = note.partition(": ")
+        of_model = bool(colon) and key in keys
+        whose = found.setdefault(said if of_model else note, [])
+        if of_model and key not in whose:
+            whose.append(key)
+    for said, whose in found.items():
+        yield f"{', '.join(whose)}: {said}" if whose else said
 
 
 def _print_models(models: "Sequence[ModelPlan]") -> None:
@@ -118,7 +131,7 @@ def _print_models(models: "Sequence[ModelPlan]") -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("licence")
     for one in models:
-        gpus = f"{one.gpus} x {' or '.join(one.products) or one.gpu_resource}" if one.gpus else "-"
+        gpus = str(one.gpus) if one.gpus else "-"
         table.add_row(
             one.key,
             one.server if one.served_by in {None, one.key} else f"{one.server}, on {one.served_by}",
@@ -130,8 +143,19 @@ def _print_models(models: "Sequence[ModelPlan]") -> None:
             Text.assemble(one.licence, (" gated", "yellow") if one.gated else ""),
         )
     out.print(table)
+    for kinds, keys in _by_gpus(models).items():
+        out.print(f"GPUs: {', '.join(keys)}: {kinds}", style="dim", markup=False)
     for said in dict.fromkeys(one.assumed for one in models if one.assumed):
         out.print(f"hours: {said}", style="dim", markup=False)
+
+
+def _by_gpus(models: "Sequence[ModelPlan]") -> dict[str, list[str]]:
+    """Return which models take which GPUs: their names are too long for a table."""
+    found: dict[str, list[str]] = {}
+    for one in models:
+        if one.gpus and not one.refused:
+            found.setdefault(" or ".join(one.products) or one.gpu_resource, []).append(one.key)
+    return found
 
 
 def _print_moments(plan: "CapacityPlan") -> None:
@@ -167,7 +191,7 @@ def _joined(moments: "Sequence[Moment]") -> "Iterator[Moment]":
 
 def _kinds_of(moment: "Moment") -> str:
     kinds = dict.fromkeys(StepKind(step.partition(".")[0]) for step in moment.steps)
-    return " and ".join(_STEPS[kind] for kind in kinds)
+    return ", ".join(_STEPS[kind] for kind in kinds)
 
 
 def _hours(hours: float | None) -> str:
