@@ -84,22 +84,22 @@ def test_a_profile_of_ones_own_is_shown(tmp_path: Path, capsys: pytest.CaptureFi
     ("text", "said"),
     [
         (
-            "extends: lokal\n",
-            "extends is 'lokal': there is no profile 'lokal'; did you mean local?",
+            "extends: nrp2\n",
+            "extends is 'nrp2': there is no profile 'nrp2'; did you mean nrp?",
         ),
         (
-            "extends: local\nnamespace: {nam: x}\n",
-            "namespace.nam is not a field; did you mean name?",
+            "extends: local\nnamespace: {names: x}\n",
+            "namespace.names is not a field; did you mean name?",
         ),
         (
-            "extends: local\nstorage: {output: {sise_gb: 1}}\n",
-            "storage.output.sise_gb is not a field; did you mean size_gb?",
+            "extends: local\nstorage: {output: {size_gbs: 1}}\n",
+            "storage.output.size_gbs is not a field; did you mean size_gb?",
         ),
         (
             "extends: nrp\ngpus: {products: {A: {memory_gb: 1, memory: 2}}}\n",
             "gpus.products.A.memory is not a field; did you mean memory_gb?",
         ),
-        ("extends: local\njbos: {}\n", "jbos is not a field; did you mean jobs?"),
+        ("extends: local\njob: {}\n", "job is not a field; did you mean jobs?"),
     ],
     ids=["extends", "part", "part of a part", "in a mapping", "top"],
 )

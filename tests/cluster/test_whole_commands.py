@@ -287,6 +287,13 @@ def test_a_profile_is_compared_with_the_cluster(
     assert not [path for method, path in api.requests if method in {"PATCH", "DELETE", "PUT"}]
 
 
+def test_status_of_a_run_that_is_not_over_exits_with_3(
+    api: FakeApi, small_inputs: dict[str, Path]
+) -> None:
+    assert invoke(["cluster", "apply", "--yes", *flags(small_inputs)]) == 0
+    assert invoke(["cluster", "status", WHEN, "--namespace", "lab"]) == 3
+
+
 def test_logs_are_read_from_the_pods_of_a_step(
     api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

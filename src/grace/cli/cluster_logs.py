@@ -55,7 +55,7 @@ def logs(
     step: Annotated[
         str | None,
         typer.Argument(
-            metavar="[STEP]",
+            metavar="STEP",
             help="A part of a step's or a server's name: respond, exp1.gemma-2-2b, "
             "model-gemma-2-2b. Default: all that have pods.",
         ),
@@ -71,8 +71,8 @@ def logs(
     """
     Show what the pods of a run say, the last lines of each; no prompt and no response is in it.
 
-    Once all pods are gone, which is a while after they ended, it is read from the volume of logs,
-    by a pod that is started for it and ends again.
+    Pods go a while after they ended. Then it is read from the volume of logs, by a
+    pod that is started for it and taken away again.
     """
     place = place_of(profile, namespace, cluster_context)
 

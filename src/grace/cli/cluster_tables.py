@@ -134,7 +134,7 @@ def _print_models(models: "Sequence[ModelPlan]") -> None:
         gpus = str(one.gpus) if one.gpus else "-"
         table.add_row(
             one.key,
-            one.server if one.served_by in {None, one.key} else f"{one.server}, on {one.served_by}",
+            _server_of(one),
             Text(one.refused, "red") if one.refused else gpus,
             f"{one.cpu:g}" if one.cpu else "-",
             f"{one.memory_gb:g} GB" if one.memory_gb else "-",
@@ -145,8 +145,14 @@ def _print_models(models: "Sequence[ModelPlan]") -> None:
     out.print(table)
     for kinds, keys in _by_gpus(models).items():
         out.print(f"GPUs: {', '.join(keys)}: {kinds}", style="dim", markup=False)
-    for said in dict.fromkeys(one.assumed for one in models if one.assumed):
+    for said in dict.fromkeys(one.assumed for one in models if one.assumed and one.served_by):
         out.print(f"hours: {said}", style="dim", markup=False)
+
+
+def _server_of(model: "ModelPlan") -> str:
+    if model.served_by is None:
+        return "hosted"
+    return model.server if model.served_by == model.key else f"{model.server}, on {model.served_by}"
 
 
 def _by_gpus(models: "Sequence[ModelPlan]") -> dict[str, list[str]]:
