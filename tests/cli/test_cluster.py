@@ -328,4 +328,4 @@ def test_logs_of_pods_that_are_gone_say_so_and_where_they_are_kept() -> None:
     assert "20260131T235959Z are gone" in said
     assert "grace-logs of grace-experiments" in said
     other: dict[str, Any] = {"metadata": {"name": "p", "labels": {"grace/step": "smoke.m"}}}
-    assert "those with pods: smoke.m" in gone(run, "respnd", [other])
+    assert "those with pods: smoke.m" in gone(run, "nosuch", [other])
