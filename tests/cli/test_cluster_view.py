@@ -104,9 +104,9 @@ def test_a_finished_run_is_a_line_for_each_model() -> None:
         assert line.split()[-2:] == ["200/200", "0"]
 
 
-def test_what_is_not_collected_is_not_over() -> None:
+def test_what_is_validated_and_not_collected_is_shown_as_that() -> None:
     run = status(finished(), finished=True)
-    assert "▶ validate and collect" in drawn(run)
+    assert "✓ validate   · collect" in drawn(run)
     collected = replace(run, collection=Collection(EARLIER, 12, "0" * 64))
     assert "✓ validate and collect" in drawn(collected)
 

@@ -96,6 +96,12 @@ class SmallManifests:
     def weights_objects(self, run: ClusterRun, key: str, /) -> tuple[dict[str, Any], ...]:
         return (_object("PersistentVolumeClaim", f"weights-{_short(key)}", _OURS, spec={}),)
 
+    def driver_objects(self, run: ClusterRun, /) -> tuple[dict[str, Any], ...]:
+        labels = _labels(run)
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main"}]}}
+        spec = {"completions": 1, "backoffLimit": 1, "template": template}
+        return (_object("Job", f"driver-{run.run_id}", labels, "batch/v1", spec=spec),)
+
     def server_objects(
         self, run: ClusterRun, server: ServerModels, /
     ) -> tuple[dict[str, Any], ...]:

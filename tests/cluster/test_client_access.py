@@ -82,8 +82,12 @@ async def test_several_files_are_joined(tmp_path: Path, monkeypatch: pytest.Monk
 async def test_without_a_kubeconfig_it_says_where_one_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "gone"))
+    with pytest.raises(UsageError, match=r"KUBECONFIG is '.*gone', and there is no such file"):
+        await read_access()
+    monkeypatch.delenv("KUBECONFIG")
     with pytest.raises(UsageError, match="neither KUBECONFIG nor"):
         await read_access()
     with pytest.raises(UsageError, match="there is no such file"):

@@ -10,7 +10,7 @@ from fake_api import FakeApi
 from fake_controllers import JobScript
 from small_manifests import NAMESPACE, SmallManifests, small_run
 
-from grace.cluster.executor.decide import StepState
+from grace.cluster.executor.decide import ServerStanding, StepState
 from grace.cluster.executor.desired import Desired
 from grace.cluster.executor.execute import execute
 from grace.cluster.executor.observing import run_status
@@ -112,6 +112,21 @@ async def test_status_is_the_same_from_anywhere(api: FakeApi) -> None:
     done = await drive(api, run)
     async with client_of(api) as client:
         assert await run_status(client, desired_of(run)) == done
+
+
+async def test_a_finished_run_says_nothing_of_a_server_that_another_run_has(api: FakeApi) -> None:
+    run = small_run(experiments=("exp2",))
+    finish_well(api, run)
+    done = await drive(api, run)
+    other = desired_of(small_run(timestamp="20250101T000000Z", experiments=("exp2",)))
+    async with client_of(api) as client:
+        for manifest in other.servers["smollm2-135m"].objects:
+            await client.apply(manifest, manager="grace-other")
+        later = await run_status(client, desired_of(run))
+    (server,) = later.servers
+    assert server.standing is ServerStanding.ABSENT
+    assert server.reason == ""
+    assert later == done
 
 
 async def test_progress_is_read_from_the_logs_of_pods(api: FakeApi) -> None:

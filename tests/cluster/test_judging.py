@@ -197,7 +197,7 @@ def test_a_server_past_its_deadline_is_given_up_though_it_is_ready() -> None:
 def test_a_server_of_another_run_is_elsewhere() -> None:
     seen = judge_server(controller(run="s"), [started(5, _READY)], "r", _RULES, _NOW)
     assert seen.standing is ServerStanding.ELSEWHERE
-    assert "run s holds it" in seen.reason
+    assert "run S holds it" in seen.reason
 
 
 @pytest.mark.parametrize(("seconds", "gives_up"), [(5, True), (600, False)])

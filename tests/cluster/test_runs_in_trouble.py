@@ -161,7 +161,7 @@ async def test_a_server_of_another_run_is_waited_for_and_never_stopped(api: Fake
         def looked(self, status: RunStatus) -> None:
             (server,) = status.servers
             if server.standing is ServerStanding.ELSEWHERE and not self.statuses:
-                assert "run 20250101t000000z holds it" in server.reason
+                assert "run 20250101T000000Z holds it" in server.reason
                 assert server.gpus == 0
                 for plural in ("statefulsets", "services", "poddisruptionbudgets"):
                     for name in api.names(plural):

@@ -309,6 +309,13 @@ def test_a_profile_is_compared_with_the_cluster(
     assert not [path for method, path in api.requests if method in {"PATCH", "DELETE", "PUT"}]
 
 
+def test_status_of_a_run_that_is_not_over_exits_with_3(
+    api: FakeApi, small_inputs: dict[str, Path]
+) -> None:
+    assert invoke(["cluster", "apply", "--yes", *flags(small_inputs)]) == 0
+    assert invoke(["cluster", "status", WHEN, "--namespace", "lab"]) == 3
+
+
 def test_logs_are_read_from_the_pods_of_a_step(
     api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,9 +327,31 @@ def test_logs_are_read_from_the_pods_of_a_step(
 
     assert invoke(["cluster", "logs", WHEN, "respond", "--namespace", "lab"]) == 0
 
-    assert capsys.readouterr().out == f"respond.exp1.{MODEL}: 10:20:30 progress done=3\n"
+    assert capsys.readouterr().out == f"respond.exp1.{MODEL}: 10:20:30 3 of ? done\n"
     assert invoke(["cluster", "logs", WHEN, "nosuch", "--namespace", "lab"]) == 1
     assert f"smoke.{MODEL}" in capsys.readouterr().err
+
+
+def test_logs_of_pods_that_are_gone_are_read_from_the_volume(
+    api: FakeApi, disk: Path, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["cluster", "run", "--yes", "--no-collect", *flags(small_inputs)]) == 0
+    for plural in ("pods", "jobs"):
+        for name in api.names(plural):
+            api.objects.pop((plural, "lab", name))
+    folder = disk / "grace" / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    line = '{"time": "2026-01-31T10:20:30Z", "event": "message", "text": "hello"}\n'
+    kept = f"{WHEN}_respond_exp1_{MODEL}_pod-0001.jsonl"
+    (folder / kept).write_text(line, encoding="utf-8")
+    (folder / "20200101T000000Z_respond_exp1_m_pod-0001.jsonl").write_text(line, encoding="utf-8")
+    capsys.readouterr()
+
+    assert invoke(["cluster", "logs", WHEN, "respond", "--namespace", "lab"]) == 0
+
+    assert capsys.readouterr().out == f"{kept}: 10:20:30 hello\n"
+    assert invoke(["cluster", "logs", WHEN, "score", "--namespace", "lab", "--json"]) == 1
+    assert "no file there is of this run or step" in capsys.readouterr().err
 
 
 def test_an_input_that_fits_in_no_config_map_is_uploaded_before_anything_reads_it(

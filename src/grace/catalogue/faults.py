@@ -26,7 +26,12 @@ def as_json(entry: object) -> str:
     return json.dumps(entry)
 
 
-def entry_faults(error: ValidationError, where: str, fields: Sequence[str]) -> list[str]:
+def entry_faults(
+    error: ValidationError,
+    where: str,
+    fields: Sequence[str],
+    inner: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
     """
     Return one line for each fault that pydantic found in an entry.
 
@@ -36,9 +41,12 @@ def entry_faults(error: ValidationError, where: str, fields: Sequence[str]) -> l
         where: File and entry, which begin each line.
 
         fields: The names that exist, to suggest one for a misspelt field.
+
+        inner: The same of parts, by their place: `{"namespace": ("name", "create")}`;
+            `*` stands for any key.
     """
     return [
-        f"{where}: {_fault(finding, fields)}"
+        f"{where}: {_fault(finding, fields, inner or {})}"
         for finding in error.errors(include_url=False, include_context=True)
     ]
 
@@ -60,14 +68,17 @@ def did_you_mean(word: str, known: Sequence[str], count: int = 1) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _fault(finding: Mapping[str, Any], fields: Sequence[str]) -> str:
+def _fault(
+    finding: Mapping[str, Any], fields: Sequence[str], inner: Mapping[str, Sequence[str]]
+) -> str:
     location = tuple(finding["loc"])
     name = _field_name(location)
     kind = str(finding["type"])
     message = str(finding["msg"])
     if kind == "extra_forbidden":
         leaf = str(location[-1])
-        suggestion = did_you_mean(leaf, fields) if len(location) == 1 else ""
+        known = fields if len(location) == 1 else _fields_of(location[:-1], inner)
+        suggestion = did_you_mean(leaf, known)
         return f"{name} is not a field{suggestion or '; remove it'}"
     if kind == "missing":
         return f"{name} is missing; add it"
@@ -79,6 +90,20 @@ def _fault(finding: Mapping[str, Any], fields: Sequence[str]) -> str:
         return f"{name} is {shown(finding['input'])}; expected a scheme: hf, pypi or file"
     expectation = message.removeprefix("Input should be ").removeprefix("Value should ")
     return f"{name} is {shown(finding['input'])}; expected {expectation}".strip()
+
+
+def _fields_of(
+    location: tuple[int | str, ...], inner: Mapping[str, Sequence[str]]
+) -> Sequence[str]:
+    """Return the fields of the part at a location; none if it is not known."""
+    path = [step for step in location if isinstance(step, str)]
+    for place, fields in inner.items():
+        steps = place.split(".")
+        if len(steps) == len(path) and all(
+            known in {"*", step} for known, step in zip(steps, path, strict=True)
+        ):
+            return fields
+    return ()
 
 
 def _field_name(location: tuple[int | str, ...]) -> str:

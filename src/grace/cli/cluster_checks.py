@@ -37,10 +37,8 @@ def plan(asked: Asked, *, tokens_per_second: options.TokensPerSecond = None) -> 
     """
     need_kubernetes()
     request = asked.prepared()
-    problems = print_request(asked, request, tokens_per_second)
-    findings = _findings(request)
-    print_findings(findings, len(_objects(request)))
-    raise typer.Exit(EXIT_FAILED if problems or _refusals(findings) else 0)
+    obstacles = print_request(asked, request, tokens_per_second)
+    raise typer.Exit(EXIT_FAILED if obstacles else 0)
 
 
 @asks_for_a_run
@@ -63,13 +61,14 @@ def render(
     asked: Asked,
     *,
     to: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             metavar="FOLDER",
-            help="Where the files go; what was rendered there is replaced.",
+            help="Where the files go; what was rendered there is replaced. Default: a folder here, "
+            "named after the run: rendered-20260131T235959Z.",
         ),
-    ],
+    ] = None,
 ) -> None:
     """
     Write everything that a run would send as YAML, to read, or to send with kubectl.
@@ -81,6 +80,7 @@ def render(
 
     from grace.cluster.render import render_folder
 
+    to = Path(f"rendered-{request.timestamp}") if to is None else to
     written = render_folder(request, to)
     out.print(
         f"{to}: {len(written)} files of run {request.timestamp}; begin with README.md", markup=False
@@ -90,14 +90,12 @@ def render(
     raise typer.Exit(EXIT_FAILED if _violations(findings) else 0)
 
 
-def print_request(
-    asked: Asked, request: ClusterRun, tokens_per_second: float | None = None
-) -> tuple[str, ...]:
+def print_request(asked: Asked, request: ClusterRun, tokens_per_second: float | None = None) -> int:
     """
-    Print what a run asks, and what it takes of the cluster.
+    Print what a run asks, what it takes of the cluster, and which of the site's rules it breaks.
 
     Returns:
-        What keeps it from being done there, as it was printed.
+        How much of what was printed keeps it from being done there.
     """
     from grace.cluster.capacity import plan_capacity
 
@@ -109,17 +107,48 @@ def print_request(
         describe_extras(inputs, settings),
         settings,
     )
-    extraction = f", extraction by {request.settings.extractor}"
     out.print(
-        f"run {request.timestamp} in {request.namespace}, {request.profile.title}"
-        f"{extraction if 'exp1' in settings.experiment else ''}",
+        f"run {request.timestamp} in {request.namespace}, {request.profile.title}",
         style="bold",
         markup=False,
     )
+    if "exp1" in settings.experiment:
+        out.print(extraction_words(request), style="bold", markup=False)
     forecasts = forecast.estimate(settings, load_catalogue(settings.catalogue), inputs)
     capacity = plan_capacity(request, forecasts, tokens_per_second=tokens_per_second)
     print_capacity(capacity, list(cautions(request.models)))
-    return capacity.problems
+    findings = _findings(request)
+    print_findings(findings, len(_objects(request)))
+    return len(capacity.problems) + _refusals(findings)
+
+
+def extraction_words(request: ClusterRun) -> str:
+    """
+    Return who turns responses into fields and where, and how to choose another.
+
+    Args:
+        request: A run with Experiment 1.
+    """
+    key = request.extractor
+    if key is None:
+        return (
+            "extraction: by Grace's rules, on the cluster; no other model reads the responses "
+            "(choose one with --extractor)"
+        )
+    spec = request.catalogue.get(key)
+    first = "rules first, then " if request.settings.extractor.startswith("rules") else ""
+    other = "to leave it out: --extractor rules"
+    if spec.hosted:
+        where = request.settings.extractor_endpoint or spec.endpoint
+        address = f" ({where})" if where else ""
+        return (
+            f"extraction: {first}{spec.title}, a hosted service{address}: RESPONSES OF THE MODELS "
+            f"LEAVE THE CLUSTER, and its use is billed to your key; {other}"
+        )
+    return (
+        f"extraction: {first}{spec.title}, on a server of its own on the cluster (its GPUs are in "
+        f"the table below); {other}"
+    )
 
 
 def check_objects(request: ClusterRun) -> "Desired":
@@ -145,6 +174,7 @@ def check_objects(request: ClusterRun) -> "Desired":
 def _objects(request: ClusterRun) -> "tuple[Manifest, ...]":
     """Return everything that a run sends, in an order that works."""
     from grace.cluster.manifests import (
+        driver_objects,
         files_objects,
         server_objects,
         setup_objects,
@@ -155,6 +185,8 @@ def _objects(request: ClusterRun) -> "tuple[Manifest, ...]":
     def each() -> "Iterator[Manifest]":
         yield from setup_objects(request)
         yield from files_objects(request)
+        if request.profile.driver.in_cluster:
+            yield from driver_objects(request)
         for server in request.servers:
             yield from server_objects(request, server)
         for step in request.steps:

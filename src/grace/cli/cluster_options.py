@@ -86,7 +86,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 RunName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]", help="The run's timestamp, 20260131T235959Z. Default: the latest one."
+        metavar="RUN", help="The run's timestamp, 20260131T235959Z. Default: the latest one."
     ),
 ]
 

@@ -1,5 +1,6 @@
 """`grace cluster profile`: which clusters are known, and whether a profile fits a live one."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from grace.cli.exits import EXIT_FAILED
 from grace.cli.screen import out
 from grace.cluster.profile import BUILT_IN, Profile, load_profile
 from grace.cluster.site_rules import SiteRule
+from grace.cluster.yaml_text import yaml_text
 
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
@@ -33,7 +35,7 @@ ProfileName = Annotated[
 
 @app.command("list")
 def list_profiles() -> None:
-    """Show the profiles that come with Grace."""
+    """Show the profiles that come with Grace, and how to make your own."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("profile", "cluster", "GPUs", "rules"):
         table.add_column(name)
@@ -55,23 +57,17 @@ def list_profiles() -> None:
 
 @app.command("show")
 def show_profile(name: ProfileName) -> None:
-    """Show everything that a profile says, with the page of each rule."""
-    profile = load_profile(name)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False, title=profile.title)
-    table.title_justify = "left"
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for field, value in _facts(profile):
-        table.add_row(field, value)
-    out.print(table)
-    from grace.cluster.policies import site_words
+    """
+    Print everything that a profile says, as YAML: a file of it is the same profile.
 
-    words = site_words(profile.rules)
-    for rule, said in _rules(profile).items():
-        out.print(f"rule {rule}", style="bold", markup=False)
-        for sentence in words[rule]:
-            out.print(f"  {sentence}", markup=False)
-        out.print(f"  {said.source}", style="dim", markup=False)
+    Fields that are left open are left out; each rule names the page that says so.
+    """
+    sys.stdout.write(profile_text(load_profile(name)))
+
+
+def profile_text(profile: Profile) -> str:
+    """Return a profile as YAML, which reads as the same profile."""
+    return yaml_text(profile.model_dump(mode="json", exclude_none=True))
 
 
 @app.command("check")
@@ -146,20 +142,3 @@ def _print_findings(findings: "Sequence[ProfileFinding]") -> None:
 def _rules(profile: Profile) -> dict[str, SiteRule]:
     found = ((name, getattr(profile.rules, name)) for name in type(profile.rules).model_fields)
     return {name: rule for name, rule in found if rule is not None}
-
-
-def _facts(profile: Profile) -> list[tuple[str, str]]:
-    written = profile.model_dump(mode="json", exclude={"rules", "name", "title"}, exclude_none=True)
-    return [(field, value) for field, value in _flat(written) if value]
-
-
-def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [
-            line
-            for key, inner in value.items()
-            for line in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    if isinstance(value, list):
-        return [(prefix, ", ".join(str(one) for one in value))]
-    return [(prefix, str(value))]

@@ -60,7 +60,12 @@ def status(
     *,
     watch: Watch = False,
 ) -> None:
-    """Show how a run on the cluster stands: what is done and failed, what waits and why."""
+    """
+    Show how a run on the cluster stands: what is done and failed, what waits and why.
+
+    Exit code: 0 it is complete, 1 something failed, 3 it is not over, or answers
+    are missing.
+    """
     place = place_of(profile, namespace, cluster_context)
 
     async def work(client: "ClusterClient") -> int:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,14 +13,25 @@ from rich.text import Text
 
 from grace.cli.screen import err, out, visible
 from grace.cluster.collect import Collection
+from grace.cluster.steps import StepKind
 
 if TYPE_CHECKING:
-    from grace.cluster.capacity import CapacityPlan, Demand, ModelPlan
+    from grace.cluster.capacity import CapacityPlan, Demand, ModelPlan, Moment
     from grace.cluster.policies import Finding
 
 _SHOWN_FINDINGS = 40
 _SEVERITIES = {"violation": "bold red", "not ready": "red", "notice": "yellow"}
 _LONGEST_VALUE = 60
+_SHOWN_HOURS = 0.1
+_STEPS = {
+    StepKind.WEIGHTS: "fetch weights",
+    StepKind.SMOKE: "smoke test",
+    StepKind.RESPOND: "responses",
+    StepKind.EXTRACT: "extraction",
+    StepKind.SCORE: "probabilities",
+    StepKind.RECHECK: "measured again",
+    StepKind.FINISH: "tables",
+}
 
 
 def print_findings(findings: "Sequence[Finding]", objects: int) -> None:
@@ -82,24 +95,37 @@ def print_capacity(plan: "CapacityPlan", notes: Sequence[str] = ()) -> None:
                 style="yellow",
                 markup=False,
             )
-    for notice in (*plan.notices, *notes):
+    for notice in _notes_together((*plan.notices, *notes), [one.key for one in plan.models]):
         out.print(f"note: {notice}", style="yellow", markup=False)
     for problem in plan.problems:
         out.print(f"problem: {problem}", style="red", markup=False)
 
 
+def _notes_together(notes: Sequence[str], keys: Sequence[str]) -> Iterator[str]:
+    """Yield notes, each once: those that say the same of several models name them all."""
+    found: dict[str, list[str]] = {}
+    for note in notes:
+        key, colon, said = note.partition(": ")
+        of_model = bool(colon) and key in keys
+        whose = found.setdefault(said if of_model else note, [])
+        if of_model and key not in whose:
+            whose.append(key)
+    for said, whose in found.items():
+        yield f"{', '.join(whose)}: {said}" if whose else said
+
+
 def _print_models(models: "Sequence[ModelPlan]") -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("model", "served by", "GPUs"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("CPU", "memory", "weights", "GPU-hours"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("licence")
     for one in models:
-        gpus = f"{one.gpus} x {' or '.join(one.products) or one.gpu_resource}" if one.gpus else "-"
+        gpus = str(one.gpus) if one.gpus else "-"
         table.add_row(
             one.key,
-            one.server if one.served_by in {None, one.key} else f"{one.server}, on {one.served_by}",
+            _server_of(one),
             Text(one.refused, "red") if one.refused else gpus,
             f"{one.cpu:g}" if one.cpu else "-",
             f"{one.memory_gb:g} GB" if one.memory_gb else "-",
@@ -108,30 +134,72 @@ def _print_models(models: "Sequence[ModelPlan]") -> None:
             Text.assemble(one.licence, (" gated", "yellow") if one.gated else ""),
         )
     out.print(table)
-    for said in dict.fromkeys(one.assumed for one in models if one.assumed):
+    for kinds, keys in _by_gpus(models).items():
+        out.print(f"GPUs: {', '.join(keys)}: {kinds}", style="dim", markup=False)
+    for said in dict.fromkeys(one.assumed for one in models if one.assumed and one.served_by):
         out.print(f"hours: {said}", style="dim", markup=False)
+
+
+def _server_of(model: "ModelPlan") -> str:
+    if model.served_by is None:
+        return "hosted"
+    return model.server if model.served_by == model.key else f"{model.server}, on {model.served_by}"
+
+
+def _by_gpus(models: "Sequence[ModelPlan]") -> dict[str, list[str]]:
+    """Return which models take which GPUs: their names are too long for a table."""
+    found: dict[str, list[str]] = {}
+    for one in models:
+        if one.gpus and not one.refused:
+            found.setdefault(" or ".join(one.products) or one.gpu_resource, []).append(one.key)
+    return found
 
 
 def _print_moments(plan: "CapacityPlan") -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("phase")
-    table.add_column("models that are served")
+    table.add_column("one after the other", overflow="fold")
+    table.add_column("model server", overflow="fold")
     table.add_column("jobs", justify="right")
     for name in ("GPUs", "CPU", "memory", "pods", "hours"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in plan.moments:
-        hours = "" if one.hours is None else f"{one.hours:.1f}"
+    for one in _joined(plan.moments):
         table.add_row(
-            str(one.phase),
+            _kinds_of(one),
             ", ".join(one.servers) or "-",
             str(len(one.steps)),
             *_held(one.demand),
-            hours,
+            _hours(one.hours),
         )
     table.add_section()
-    hours = "" if plan.hours is None else f"{plan.hours:.1f}"
-    table.add_row("peak", "", str(plan.peak.jobs), *_held(plan.peak), hours, style="bold")
+    hours = _hours(plan.hours)
+    table.add_row(
+        "at most at once", "", str(plan.peak.jobs), *_held(plan.peak), hours, style="bold"
+    )
     out.print(table)
+
+
+def _joined(moments: "Sequence[Moment]") -> "Iterator[Moment]":
+    """Yield moments; those that differ in nothing to be seen are one."""
+    for _, same in groupby(moments, lambda one: (_kinds_of(one), one.servers, one.demand)):
+        found = list(same)
+        hours = [one.hours for one in found if one.hours is not None]
+        yield replace(found[0], hours=sum(hours) if len(hours) == len(found) else None)
+
+
+def _kinds_of(moment: "Moment") -> str:
+    kinds = dict.fromkeys(StepKind(step.partition(".")[0]) for step in moment.steps)
+    return ", ".join(_STEPS[kind] for kind in kinds)
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "not known"
+    if hours == 0:
+        # Only queries are counted.
+        return "-"
+    if hours < _SHOWN_HOURS:
+        return f"under {_SHOWN_HOURS:g}"
+    return f"{hours:.1f}"
 
 
 def _held(demand: "Demand") -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from grace.cluster.steps import StepKind
 _BAR = 20
 _STEP = 18
 _LONGEST_REASON = 160
+_LAST_PHASE = 6
 
 _STEPS = {
     StepKind.WEIGHTS: "fetch weights",
@@ -97,8 +98,12 @@ def _phases(status: RunStatus) -> Text:
     line = Text()
     for number, title in PHASE_TITLES.items():
         mark, style = _phase_mark(status, number)
-        line.append(f"{mark} {title}", style)
-        line.append("   ")
+        collected = status.collection is not None
+        if number == _LAST_PHASE and mark == _MARKS[StepState.DONE][0] and not collected:
+            line.append(f"{mark} validate   ", style)
+            line.append("{} collect".format(*_MARKS[StepState.WAITING]), "dim")
+        else:
+            line.append(f"{mark} {title}   ", style)
     line.rstrip()
     line.append("\n")
     return line
@@ -115,8 +120,7 @@ def _phase_mark(status: RunStatus, number: int) -> tuple[str, str]:
         if state in states:
             return _MARKS[state]
     if states == {StepState.DONE}:
-        here = number != 6 or status.collection is not None
-        return _MARKS[StepState.DONE if here else StepState.RUNNING]
+        return _MARKS[StepState.DONE]
     if StepState.WAITING not in states:
         return _MARKS[StepState.BLOCKED]
     return _MARKS[StepState.RUNNING if StepState.DONE in states else StepState.WAITING]

@@ -9,9 +9,9 @@ here knows what Kubernetes objects look like.
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args, get_origin
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from grace.catalogue.faults import as_json, did_you_mean, entry_faults, shown
 from grace.catalogue.fields import Strict
@@ -311,8 +311,26 @@ def load_profile(name: str) -> Profile:
     try:
         return Profile.model_validate_json(as_json(entry))
     except ValidationError as error:
-        faults = entry_faults(error, where, tuple(Profile.model_fields))
+        faults = entry_faults(error, where, tuple(Profile.model_fields), _parts(Profile))
         raise UsageError("\n".join(faults)) from error
+
+
+def _parts(model: type[BaseModel], place: str = "") -> dict[str, tuple[str, ...]]:
+    """Return the fields of the parts of a model, by their place in it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in model.model_fields.items():
+        inner = f"{place}.{name}" if place else name
+        if get_origin(field.annotation) is Mapping:
+            inner = f"{inner}.*"
+        for part in _models_in(field.annotation):
+            found |= {inner: tuple(part.model_fields), **_parts(part, inner)}
+    return found
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _resolved(name: str, seen: tuple[Path, ...]) -> tuple[dict[str, JsonValue], str]:
@@ -329,7 +347,10 @@ def _resolved(name: str, seen: tuple[Path, ...]) -> tuple[dict[str, JsonValue], 
         return entry, str(path)
     if not isinstance(base, str):
         raise UsageError(f"{path}: extends is {shown(base)}; expected the name of a profile")
-    below, _ = _resolved(base, (*seen, path))
+    try:
+        below, _ = _resolved(base, (*seen, path))
+    except UsageError as error:
+        raise UsageError(f"{path}: extends is {shown(base)}: {error}") from error
     return _over(below, entry), str(path)
 
 

@@ -93,6 +93,11 @@ async def read_access(context: str | None = None, kubeconfig: Path | None = None
     if files is None:
         if context is None and _IN_CLUSTER in os.environ:
             return await _in_cluster()
+        if named := os.environ.get("KUBECONFIG"):
+            raise UsageError(
+                f"KUBECONFIG is {named!r}, and there is no such file; correct its path, or unset "
+                "KUBECONFIG to take ~/.kube/config"
+            )
         raise UsageError(
             "there is no kubeconfig: neither KUBECONFIG nor ~/.kube/config names a file; get one "
             "from your cluster (`kind get kubeconfig`, or the site's portal)"

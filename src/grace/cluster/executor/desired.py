@@ -42,6 +42,10 @@ class Builders(Protocol):
         """Return a step: one Job, and what it alone needs."""
         ...
 
+    def driver_objects(self, run: ClusterRun, /) -> tuple[Manifest, ...]:
+        """Return what drives a run inside the cluster: one Job."""
+        ...
+
 
 def default_builders() -> Builders:
     """Return Grace's own builders; they take a second to import."""

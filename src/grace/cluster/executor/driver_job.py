@@ -9,45 +9,20 @@ the change it would otherwise still act on.
 
 import asyncio
 import math
-from dataclasses import dataclass
-from enum import StrEnum
 
-from grace.cluster.client import ClusterClient, at, id_of, labels_of, number, text
+from grace.cluster.client import ClusterClient
+from grace.cluster.executor.decide import SeenStep
 from grace.cluster.executor.desired import OURS, RUN_LABEL, Desired
-from grace.cluster.executor.judging import has_ended, uid_of
+from grace.cluster.executor.judging import judge_job, uid_of
 from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.status import ClusterHook
 from grace.cluster.names import driver_job_name
 from grace.errors import ClusterDenied, ClusterError
 
-COMPONENT = "app.kubernetes.io/component"
-DRIVER = "driver"
-_NEEDED = (("RoleBinding", "grace-driver"), ("ServiceAccount", "grace-driver"))
+_PODS = {"app.kubernetes.io/component": "driver"}
+_NEEDED = (("ServiceAccount", "grace-driver"), ("RoleBinding", "grace-driver"))
 _GONE_SECONDS = 120
-
-
-class DriverStanding(StrEnum):
-    """What the cluster has of the Job that drives a run."""
-
-    ABSENT = "absent"
-    STARTING = "starting"
-    AT_WORK = "at work"
-    ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class DriverSeen:
-    """
-    The Job that drives a run, as the cluster shows it.
-
-    Attributes:
-        standing: What there is of it.
-
-        reason: Why it has not started or why it ended, in words.
-    """
-
-    standing: DriverStanding = DriverStanding.ABSENT
-    reason: str = ""
+_WITHOUT = "the run goes on only while a command drives it, here or elsewhere"
 
 
 async def employ(
@@ -78,14 +53,14 @@ async def employ(
         for kind, name in _NEEDED:
             if await client.get(kind, name, desired.run.namespace) is None:
                 hook.message(
-                    f"{kind} {name} is not in {desired.run.namespace}: the run goes on only while a "
-                    "command here drives it; ask an administrator of the namespace to make it"
+                    f"{kind} {name} is not in {desired.run.namespace}: {_WITHOUT}; ask an "
+                    "administrator of the namespace to make it"
                 )
                 return False
         for manifest in desired.builders.driver_objects(desired.run):
             await client.apply(manifest)
     except ClusterDenied as error:
-        hook.message(f"{error}\nthe run goes on only while a command here drives it")
+        hook.message(f"{error}\n{_WITHOUT}")
         return False
     return True
 
@@ -109,7 +84,7 @@ async def dismiss(client: ClusterClient, desired: Desired, pacing: Pacing) -> bo
     for _ in range(math.ceil(_GONE_SECONDS / max(pacing.settle_seconds, 0.01))):
         still = await client.get("Job", name, run.namespace)
         if still is None or uid_of(still) != uid_of(found):
-            return not has_ended(found)
+            return True
         await asyncio.sleep(pacing.settle_seconds)
     raise ClusterError(
         f"the pod of Job {name} in {run.namespace} does not end within {_GONE_SECONDS} s; see "
@@ -117,9 +92,9 @@ async def dismiss(client: ClusterClient, desired: Desired, pacing: Pacing) -> bo
     )
 
 
-async def leave_driver(client: ClusterClient, desired: Desired) -> None:
+async def clear_driver(client: ClusterClient, desired: Desired) -> None:
     """
-    Take the Job away that drives a run that is over; nobody waits for it.
+    Take the Job away that drove a run which is over; nobody waits for it.
 
     Raises:
         ClusterError: The cluster refuses.
@@ -128,24 +103,15 @@ async def leave_driver(client: ClusterClient, desired: Desired) -> None:
     await client.delete("Job", driver_job_name(run.run_id), run.namespace)
 
 
-async def driver_of(client: ClusterClient, desired: Desired) -> DriverSeen:
+async def driver_of(client: ClusterClient, desired: Desired) -> SeenStep:
     """
-    Return how the Job stands that drives a run.
+    Return how the Job stands that drives a run, as that of a step would.
 
     Raises:
         ClusterError: It cannot be read.
     """
     run = desired.run
     job = await client.get("Job", driver_job_name(run.run_id), run.namespace)
-    if job is None:
-        return DriverSeen()
-    if has_ended(job):
-        return DriverSeen(DriverStanding.ENDED, await _last_word(client, desired))
-    if number(job, "status", "ready"):
-        return DriverSeen(DriverStanding.AT_WORK)
-    return DriverSeen(DriverStanding.STARTING, await _waits_for(client, desired))
-
-
-async def _pods(client: ClusterClient, desired: Desired) -> list[dict[str, object]]:
-    labels = {**OURS, RUN_LABEL: desired.run.run_id, COMPONENT: DRIVER}
-    return list(await client.list("Pod", desired.run.namespace, labels=labels))
+    labels = {**OURS, **_PODS, RUN_LABEL: run.run_id}
+    pods = await client.list("Pod", run.namespace, labels=labels)
+    return judge_job(job, pods, run.profile.gpus.resources)

@@ -15,6 +15,7 @@ from datetime import timedelta
 from grace.cluster.client import ClusterClient, Manifest, id_of, labels_of, text
 from grace.cluster.executor.decide import JobStanding, ServerStanding
 from grace.cluster.executor.desired import OURS, RUN_LABEL, Desired
+from grace.cluster.executor.driver_job import clear_driver, dismiss, employ
 from grace.cluster.executor.judging import has_ended, is_leaving, uid_of
 from grace.cluster.executor.observing import (
     Standing,
@@ -53,7 +54,7 @@ async def execute(
     before_steps: Callable[[], Awaitable[None]] | None = None,
 ) -> RunStatus:
     """
-    Set a run up, and drive it to its end.
+    Set a run up, have the cluster drive it, and drive it from here as well, to its end.
 
     Cancelled, it leaves everything on the cluster as it is: `stop_servers` frees
     the GPUs, and another call goes on.
@@ -80,6 +81,37 @@ async def execute(
 
         ClusterError: The cluster refuses, or is not available for too long.
     """
+    await begin(
+        client,
+        desired,
+        hook=hook,
+        pacing=pacing,
+        retry_failed=retry_failed,
+        before_steps=before_steps,
+    )
+    return await drive(client, desired, hook=hook, pacing=pacing)
+
+
+async def begin(
+    client: ClusterClient,
+    desired: Desired,
+    *,
+    hook: ClusterHook | None = None,
+    pacing: Pacing | None = None,
+    retry_failed: bool = False,
+    before_steps: Callable[[], Awaitable[None]] | None = None,
+) -> bool:
+    """
+    Set a run up, and have the cluster drive it, if it can; see `execute`.
+
+    Returns:
+        Whether the cluster drives it from now on, whoever else does.
+
+    Raises:
+        IdentityMismatch: The namespace holds another run of the same timestamp.
+
+        ClusterError: The cluster refuses.
+    """
     run = desired.run
     told, paced = hook or QuietHook(), pacing or Pacing()
     await set_up(client, desired, told, paced)
@@ -87,8 +119,28 @@ async def execute(
     if before_steps is not None:
         await before_steps()
     if retry_failed:
+        # What drives it now has seen failures that are about to be forgotten.
+        await dismiss(client, desired, paced)
         await _forget(client, desired)
-    return await _Driver(client, desired, told, paced).drive()
+    return await employ(client, desired, told, paced)
+
+
+async def drive(
+    client: ClusterClient,
+    desired: Desired,
+    *,
+    hook: ClusterHook | None = None,
+    pacing: Pacing | None = None,
+) -> RunStatus:
+    """
+    Drive a run that is set up to its end, whoever else does; see `execute`.
+
+    Raises:
+        ClusterError: The cluster refuses, or is not available for too long.
+    """
+    status = await _Driver(client, desired, hook or QuietHook(), pacing or Pacing()).drive()
+    await clear_driver(client, desired)
+    return status
 
 
 async def _forget(client: ClusterClient, desired: Desired) -> None:

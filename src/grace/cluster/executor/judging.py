@@ -169,7 +169,7 @@ def judge_server(
         return SeenServer()
     holder = labels_of(controller).get(RUN_LABEL, "")
     if holder != run_id:
-        whose = f"run {holder}" if holder else "somebody without a run's label"
+        whose = f"run {holder.upper()}" if holder else "somebody without a run's label"
         return SeenServer(
             ServerStanding.ELSEWHERE,
             f"{whose} holds it; wait until that is done, or stop it with `grace cluster down`",

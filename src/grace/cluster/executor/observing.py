@@ -251,6 +251,12 @@ def status_of(
 ) -> RunStatus:
     """Return how a run stands; pure."""
     look = standing.look
+    going = {StepState.WAITING, StepState.RUNNING}
+    needed = {
+        desired.steps[name].step.server
+        for name, judged in standing.decision.steps.items()
+        if judged.state in going
+    }
     return RunStatus(
         run_id=desired.run.run_id,
         namespace=desired.run.namespace,
@@ -259,7 +265,7 @@ def status_of(
             for name, judged in standing.decision.steps.items()
         ),
         servers=tuple(
-            _server_status(look, server, standing.servers[key])
+            _server_status(look, server, standing.servers[key], needed=key in needed)
             for key, server in desired.servers.items()
         ),
         finished=standing.decision.finished,
@@ -294,7 +300,12 @@ def _step_status(
     )
 
 
-def _server_status(look: Look, server: WantedServer, seen: SeenServer) -> ServerStatus:
+def _server_status(
+    look: Look, server: WantedServer, seen: SeenServer, *, needed: bool
+) -> ServerStatus:
+    if seen.standing is ServerStanding.ELSEWHERE and not needed:
+        # What another run does with it is no news of a run that is done with it.
+        return ServerStatus(server.key, ServerStanding.ABSENT, failure=seen.failure)
     ours = seen.standing not in {ServerStanding.ABSENT, ServerStanding.ELSEWHERE}
     controller = look.controllers.get(server.key) if ours else None
     return ServerStatus(

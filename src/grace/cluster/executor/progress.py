@@ -7,6 +7,7 @@ It is only for people to look at: what cannot be read is not known, and no error
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from grace.cluster.client import ClusterClient, Manifest, at, number, text
 from grace.cluster.client.faults import shown
@@ -15,18 +16,25 @@ from grace.errors import ClusterError
 
 _READERS = 8
 _LINES = 30
+# A pod says every 5 s at most how far it is: ten minutes, so that the end of the study before
+# the present one is mostly among them.
+_LINES_OF_PROGRESS = 120
 _LAST = 3
-_EVENTS = frozenset({"progress", "stage_finished"})
+_EVENTS = frozenset({"stage_started", "progress", "stage_finished"})
 
 
 def read_progress(lines: Iterable[str]) -> Progress | None:
     """
-    Return how far a pod is; None if its lines do not say.
+    Return how far a pod is, all its studies together; None if its lines do not say.
+
+    A study that is not among the lines does not count. The speed is that of the
+    study which spoke last.
 
     >>> read_progress(['{"event": "progress", "planned": 8, "done": 2, "failed": 0, "rate": 1.5}'])
     Progress(planned=8, done=2, failed=0, per_second=1.5)
     """
-    found = None
+    found: dict[tuple[str, str], Progress] = {}
+    speed = 0.0
     for line in lines:
         try:
             entry = json.loads(line)
@@ -36,13 +44,15 @@ def read_progress(lines: Iterable[str]) -> Progress | None:
             continue
         rate = at(entry, "rate")
         done = at(entry, "done")
-        found = Progress(
+        speed = float(rate) if isinstance(rate, int | float) else 0.0
+        found[text(entry, "stage"), text(entry, "study")] = Progress(
             planned=number(entry, "planned"),
             done=done if isinstance(done, int) else number(entry, "answered"),
             failed=number(entry, "failed"),
-            per_second=float(rate) if isinstance(rate, int | float) else 0.0,
+            per_second=speed,
         )
-    return found
+    together = progress_together(list(found.values()))
+    return None if together is None else replace(together, per_second=speed)
 
 
 def progress_together(found: Sequence[Progress]) -> Progress | None:
@@ -93,7 +103,7 @@ async def progress_of_pods(
     async def work() -> None:
         for name in names:
             try:
-                lines = await client.log_tail(name, namespace, lines=_LINES)
+                lines = await client.log_tail(name, namespace, lines=_LINES_OF_PROGRESS)
             except ClusterError:
                 continue
             if (progress := read_progress(lines)) is not None:

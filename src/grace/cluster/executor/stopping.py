@@ -20,6 +20,7 @@ from grace.cluster.client import (
 )
 from grace.cluster.executor.deleting import check_collected, check_idle, delete_kept
 from grace.cluster.executor.desired import OURS, RUN_LABEL, STEP_LABEL, Desired, WantedServer
+from grace.cluster.executor.driver_job import dismiss
 from grace.cluster.executor.judging import has_ended, uid_of
 from grace.cluster.executor.pacing import Pacing
 
@@ -108,6 +109,7 @@ async def stop_servers(
     """
     Stop all servers of a run, and of no other; return the keys of those that were up.
 
+    What drives the run inside the cluster goes first, or it would start them again.
     Jobs that ask them are deleted before, and given time to drain: without their
     server, they would count queries as failed that only have to wait. What they
     have is in their journals, and their steps go on when the run does.
@@ -122,13 +124,15 @@ async def stop_servers(
     Raises:
         ClusterError: The cluster refuses.
     """
+    paced = pacing or Pacing()
+    await dismiss(client, desired, paced)
     up: dict[str, Manifest] = {}
     for key, server in desired.servers.items():
         target = server.controller
         controller = await client.get(target.kind, target.name, target.namespace)
         if controller is not None and labels_of(controller).get(RUN_LABEL) == desired.run.run_id:
             up[key] = controller
-    await _stop_jobs(client, desired, up.keys(), pacing or Pacing())
+    await _stop_jobs(client, desired, up.keys(), paced)
     for key, controller in up.items():
         await stop_server(client, desired.servers[key], controller)
     return tuple(up)

@@ -38,7 +38,13 @@ from grace.cluster.manifests.storage import (
     inputs_volume,
     upload_folder,
 )
-from grace.cluster.names import driver_job_name, files_job_name, server_name, step_job_name, weights_name
+from grace.cluster.names import (
+    driver_job_name,
+    files_job_name,
+    server_name,
+    step_job_name,
+    weights_name,
+)
 from grace.cluster.request import CONFIG, INPUTS, LOGS, PORT, RESULTS, WEIGHTS, ClusterRun
 from grace.cluster.steps import Step, StepKind
 from grace.errors import UsageError
