@@ -12,7 +12,7 @@ compile runtime pyproject.toml --all-extras --group build
 compile dev pyproject.toml --all-extras --group build --group dev -c requirements/runtime.txt
 # What images hold: the versions of the runtime, without what they do not need.
 compile build --group pyproject.toml:build -c requirements/runtime.txt
-compile runner pyproject.toml --extra hub -c requirements/runtime.txt
+compile runner pyproject.toml --extra hub --extra cluster -c requirements/runtime.txt
 compile cpu-server pyproject.toml --extra embedded -c requirements/runtime.txt
 compile sbom --group pyproject.toml:sbom
 compile scan --group pyproject.toml:scan

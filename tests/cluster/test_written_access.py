@@ -28,7 +28,6 @@ MAY = {
         statefulsets.apps                      create delete get list patch watch
         poddisruptionbudgets.policy            create delete get list patch watch
         horizontalpodautoscalers.autoscaling   create delete get list patch watch
-        scaledobjects.keda.sh                  create delete get list patch watch
         networkpolicies.networking.k8s.io      create delete get list patch watch
         pods                                   delete get list watch
         pods/exec                              create get

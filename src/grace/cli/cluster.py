@@ -9,6 +9,7 @@ import typer
 
 from grace.cli import (
     cluster_checks,
+    cluster_drive,
     cluster_driving,
     cluster_logs,
     cluster_profile,
@@ -30,4 +31,5 @@ app.command()(cluster_results.down)
 app.command()(cluster_checks.lint)
 app.command()(cluster_checks.render)
 app.command()(cluster_driving.apply)
+app.command(hidden=True)(cluster_drive.drive)
 app.add_typer(cluster_profile.app, name="profile")

@@ -1,20 +1,17 @@
 """
 `grace cluster run`, `resume` and `apply`: from a request to collected results.
 
-Ctrl-C leaves the jobs on the cluster and stops the model servers, unless the user
-wants them to stay; either way the run goes on with `resume`, from here or from
-another machine.
+A run is driven from here and, where it may, by a Job in the cluster, so that it goes
+on when this machine sleeps. Ctrl-C asks whether it is to stop there as well; if so,
+it goes on with `resume`, from here or from another machine.
 """
 
-import asyncio
 import contextlib
-import signal
 import sys
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,11 +42,12 @@ from grace.cli.cluster_results import (
 from grace.cli.exits import EXIT_FAILED
 from grace.cli.screen import err
 from grace.cli.screen import out as screen_out
+from grace.cli.until_interrupted import until_interrupted
 from grace.cluster.collect import keep_inputs
 from grace.cluster.preparing import adjusted
 from grace.cluster.profile import load_profile
 from grace.cluster.request import ClusterRun
-from grace.errors import ClusterError, GraceError, RunInterrupted
+from grace.errors import ClusterError, ClusterUnavailable, GraceError, RunInterrupted
 
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
@@ -57,10 +55,15 @@ if TYPE_CHECKING:
     from grace.cluster.executor.pacing import Pacing
     from grace.cluster.executor.status import RunStatus
 
-_T = TypeVar("_T")
-
 NoCollect = Annotated[
     bool, typer.Option("--no-collect", help="Leave the results on the cluster for now.")
+]
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        help="Come back as soon as the cluster drives the run by itself; collect its results later.",
+    ),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what failed or was given up before.")
@@ -81,20 +84,24 @@ ResultsOut = Annotated[
 PACING: "Pacing | None" = None
 """How often the cluster is looked at; None is the executor's own choice."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 @asks_for_a_run
 def run(
-    asked: Asked, *, out: ResultsOut = None, yes: Yes = False, no_collect: NoCollect = False
+    asked: Asked,
+    *,
+    out: ResultsOut = None,
+    yes: Yes = False,
+    no_collect: NoCollect = False,
+    detach: Detach = False,
 ) -> None:
     """
     Run experiments on a cluster: from an empty namespace to verified results here.
 
     Everything is checked, what it takes is shown, and you are asked, before
     anything is sent. Model servers come up one after the other, and are stopped as
-    soon as no query needs them. The cluster keeps the state: what was interrupted
-    goes on with `grace cluster resume`.
+    soon as no query needs them. The run goes on in the cluster when this machine
+    sleeps or is gone: `grace cluster status` shows it, `grace cluster collect` fetches
+    results. What was stopped goes on with `grace cluster resume`.
     """
 
     async def work(client: "ClusterClient") -> int:
@@ -107,7 +114,13 @@ def run(
         print_doubts(await compared(client, request.profile, request.namespace))
         _confirm(f"Send this to {request.namespace} on {client.server}?", yes=yes)
         return await _drive(
-            client, request, asked.place, out=out, collect=not no_collect, ask=not yes
+            client,
+            request,
+            asked.place,
+            out=out,
+            collect=not no_collect,
+            ask=not yes,
+            detach=detach,
         )
 
     raise typer.Exit(connected(asked.place.context, work))
@@ -125,6 +138,7 @@ def resume(
     retry_failed: RetryFailed = False,
     yes: Yes = False,
     no_collect: NoCollect = False,
+    detach: Detach = False,
 ) -> None:
     """
     Go on with a run that the cluster has, from this machine or another one.
@@ -149,6 +163,7 @@ def resume(
             collect=not no_collect,
             ask=not yes,
             retry_failed=retry_failed,
+            detach=detach,
         )
 
     raise typer.Exit(connected(place.context, work))
@@ -185,11 +200,13 @@ async def _drive(
     collect: bool,
     ask: bool,
     retry_failed: bool = False,
+    detach: bool = False,
 ) -> int:
     from grace.cli.cluster_screen import ClusterScreen
     from grace.cli.cluster_view import run_view
     from grace.cluster.executor.desired import Desired, default_builders
-    from grace.cluster.executor.execute import execute
+    from grace.cluster.executor.execute import begin
+    from grace.cluster.executor.execute import drive as drive_to_its_end
     from grace.cluster.manifests import upload_folder
 
     desired = Desired(request, default_builders())
@@ -197,26 +214,44 @@ async def _drive(
     # Whoever goes on from here later need not say where they are.
     keep_inputs(request, out or RESULTS)
 
-    async def whole() -> "RunStatus":
+    inside = False
+
+    async def whole() -> "RunStatus | None":
+        nonlocal inside
         with ClusterScreen() as screen:
             if upload_folder(request) is not None:
                 # Before any step: they read what is uploaded.
                 await _set_up(client, desired, screen)
-            return await execute(
-                client, desired, hook=screen, pacing=_pacing(), retry_failed=retry_failed
+            pacing = _pacing()
+            inside = await begin(
+                client, desired, hook=screen, pacing=pacing, retry_failed=retry_failed
             )
+            if detach and inside:
+                return None
+            return await drive_to_its_end(client, desired, hook=screen, pacing=pacing)
 
     try:
         status = await until_interrupted(whole)
     except RunInterrupted as error:
-        kept = await _leave(client, desired, ask=ask)
-        raise RunInterrupted(f"interrupted; {kept}; it goes on with:\n  {resuming}") from error
+        kept = await _leave(client, desired, inside=inside, ask=ask)
+        shown = command_for("status", request, place)
+        then = f"see it with:\n  {shown}\nand go on with:\n  {resuming}"
+        raise RunInterrupted(f"interrupted; {kept}; {then}") from error
+    except ClusterUnavailable:
+        say_next(resuming)
+        raise
     except GraceError:
         # Nobody looks after its servers any more.
         with contextlib.suppress(ClusterError):
-            await _leave(client, desired, ask=False)
+            await _leave(client, desired, inside=False, ask=False)
         say_next(resuming)
         raise
+    if status is None:
+        screen_out.print(
+            f"run {request.timestamp} goes on in {request.namespace} by itself", markup=False
+        )
+        say_next(command_for("status", request, place))
+        return 0
     if not err.is_terminal:
         # On a terminal it stands there already.
         screen_out.print(run_view(status, datetime.now(UTC)))
@@ -244,50 +279,35 @@ async def _set_up(client: "ClusterClient", desired: "Desired", screen: Any) -> N
         await upload_inputs(client, desired.run, progress)
 
 
-async def until_interrupted(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+async def _leave(client: "ClusterClient", desired: "Desired", *, inside: bool, ask: bool) -> str:
     """
-    Do work until it ends or a signal comes, which cancels it.
+    Stop the run and its model servers, unless the user wants it to go on; say what was done.
 
-    Raises:
-        RunInterrupted: Ctrl-C or SIGTERM came.
+    Args:
+        client: The cluster.
+
+        desired: The run.
+
+        inside: Whether the cluster drives it, too.
+
+        ask: Whether the user is there to be asked.
     """
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work())
-    heard: list[int] = []
-
-    def stop(number: int) -> None:
-        heard.append(number)
-        task.cancel()
-
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop, number)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if not heard:
-            raise
-        raise RunInterrupted(signal.Signals(heard[0]).name) from None
-    finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-
-
-async def _leave(client: "ClusterClient", desired: "Desired", *, ask: bool) -> str:
-    """Stop the model servers, unless the user wants them to stay, and say what was done."""
     from grace.cluster.executor.stopping import stop_servers
 
+    question = (
+        "Stop it in the cluster as well? It goes on there by itself otherwise"
+        if inside
+        else "Stop its model servers as well, so that they hold nothing while nobody looks?"
+    )
     try:
         stay = (
-            ask
-            and sys.stdin.isatty()
-            and not typer.confirm(
-                "Stop its model servers as well, so that they hold nothing while nobody looks?",
-                default=True,
-            )
+            ask and sys.stdin.isatty() and not typer.confirm(question, default=not inside, err=True)
         )
     except typer.Abort:
         # Ctrl-C once more: away at once.
         stay = True
+    if stay and inside:
+        return "it goes on in the cluster"
     if stay:
         hours = desired.run.profile.model_servers.deadline_hours
         return f"its model servers stay up, for {hours:g} hours at most"

@@ -32,6 +32,7 @@ from grace.pipeline.reopen import input_copies
 
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
+    from grace.cluster.executor.desired import Desired
 
 Watch = Annotated[bool, typer.Option("--watch", help="Look again and again, until it is over.")]
 
@@ -86,10 +87,28 @@ def status(
         if found.finished and found.collection is None:
             say_next(command_for("collect", desired.run, place))
         elif not found.finished:
-            say_next(command_for("resume", desired.run, place))
+            await _say_who_drives(client, desired, place)
         return EXIT_INCOMPLETE if found.exit_code is None else found.exit_code
 
     raise typer.Exit(connected(place.context, work))
+
+
+async def _say_who_drives(client: "ClusterClient", desired: "Desired", place: Place) -> None:
+    from grace.cluster.executor.decide import JobStanding
+    from grace.cluster.executor.driver_job import driver_of
+
+    seen = await driver_of(client, desired)
+    match seen.standing:
+        case JobStanding.ACTIVE:
+            waits = f"; its driver has not started: {seen.reason}" if seen.reason else ""
+            out.print(f"the cluster drives it: nobody has to wait for it{waits}", markup=False)
+            if not waits:
+                return
+        case JobStanding.FAILED:
+            out.print(f"what drove it in the cluster ended: {seen.reason}", markup=False)
+        case _:
+            out.print("it goes on while a command drives it, here or elsewhere", markup=False)
+    say_next(command_for("resume", desired.run, place))
 
 
 def collect_command(

@@ -104,7 +104,11 @@ async def _delete(client: ClusterClient, target: ObjectId, uid: str | None) -> N
 
 
 async def stop_servers(
-    client: ClusterClient, desired: Desired, pacing: Pacing | None = None
+    client: ClusterClient,
+    desired: Desired,
+    pacing: Pacing | None = None,
+    *,
+    dismissed: bool = False,
 ) -> tuple[str, ...]:
     """
     Stop all servers of a run, and of no other; return the keys of those that were up.
@@ -121,11 +125,14 @@ async def stop_servers(
 
         pacing: How often it is looked whether Jobs are gone.
 
+        dismissed: Whether nothing drives the run any more, so that nothing is sent away.
+
     Raises:
         ClusterError: The cluster refuses.
     """
     paced = pacing or Pacing()
-    await dismiss(client, desired, paced)
+    if not dismissed:
+        await dismiss(client, desired, paced)
     up: dict[str, Manifest] = {}
     for key, server in desired.servers.items():
         target = server.controller

@@ -111,9 +111,9 @@ def driver_objects(run: ClusterRun) -> tuple[Manifest, ...]:
     plan = _grace_pod(
         run, Component.DRIVER, command, {**labels, REACHES: Reaches.API.value}, [], []
     )
-    job = _job(run, driver_job_name(run.run_id), labels, replace(plan, token=True))
     # Its own deadline comes first, so that it can still stop what it looks after.
-    job.spec.active_deadline_seconds = minutes(hours * 60) + _LAST_SECONDS
+    seconds = minutes(hours * 60) + _LAST_SECONDS
+    job = _job(run, driver_job_name(run.run_id), labels, replace(plan, token=True), seconds=seconds)
     return (plain(job),)
 
 
@@ -123,7 +123,12 @@ def endpoint_of(key: str) -> str:
 
 
 def _job(
-    run: ClusterRun, name: str, labels: Mapping[str, str], plan: PodPlan, shards: int = 1
+    run: ClusterRun,
+    name: str,
+    labels: Mapping[str, str],
+    plan: PodPlan,
+    shards: int = 1,
+    seconds: int | None = None,
 ) -> V1Job:
     jobs = run.profile.jobs
     several = shards > 1
@@ -138,7 +143,7 @@ def _job(
             # A shard that fails for good must not keep the others from their work.
             backoff_limit=None if several else jobs.backoff_limit,
             backoff_limit_per_index=jobs.backoff_limit if several else None,
-            active_deadline_seconds=minutes(jobs.deadline_hours * 60),
+            active_deadline_seconds=seconds or minutes(jobs.deadline_hours * 60),
             ttl_seconds_after_finished=math.ceil(jobs.keep_hours * 3600),
             pod_failure_policy=by_exit_status(),
             # One writer a file: a pod's successor begins when it has ended.
