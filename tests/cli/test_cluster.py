@@ -153,8 +153,8 @@ def test_what_is_the_same_for_several_models_is_said_once(
     assert text.count("accept the licence") == 1
     assert "note: gemma-2-2b, gemma-2-9b: accept the licence" in text
     assert text.count("[site-utilisation]") == 1
-    assert "and 1 other object" in text
-    assert "GPUs: gemma-2-2b, gemma-2-9b: NVIDIA-A100-80GB-PCIe or" in text
+    assert "and 1 more" in text
+    assert "GPUs: gemma-2-2b: NVIDIA-GeForce-RTX-3090 or NVIDIA-L40" in text
 
 
 @pytest.mark.parametrize(

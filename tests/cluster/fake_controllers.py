@@ -187,6 +187,11 @@ class Controllers:
         if await self._leaves(key, item):
             return
         labels = item["spec"]["template"]["metadata"]["labels"]
+        if key[2].startswith("driver-"):
+            # Nobody is in there: it runs until it is taken away.
+            if not self._pods_of(item):
+                await self._make_pod(item, f"{key[2]}-0", labels)
+            return
         script = self.servers.setdefault(labels["grace/model"], ServerScript())
         pods = self._pods_of(item)
         if item.get("status", {}).get("conditions"):

@@ -187,7 +187,7 @@ def test_the_driver_may_do_what_a_run_needs_and_nothing_else() -> None:
             for each in ("configmaps", "persistentvolumeclaims", "services", "serviceaccounts")
         ),
         *(("batch", "jobs"), ("apps", "statefulsets"), ("policy", "poddisruptionbudgets")),
-        *(("autoscaling", "horizontalpodautoscalers"), ("keda.sh", "scaledobjects")),
+        *(("autoscaling", "horizontalpodautoscalers"),),
         ("networking.k8s.io", "networkpolicies"),
     }
     assert may == {

@@ -234,9 +234,7 @@ async def _drive(
         status = await until_interrupted(whole)
     except RunInterrupted as error:
         kept = await _leave(client, desired, inside=inside, ask=ask)
-        shown = command_for("status", request, place)
-        then = f"see it with:\n  {shown}\nand go on with:\n  {resuming}"
-        raise RunInterrupted(f"interrupted; {kept}; {then}") from error
+        raise RunInterrupted(f"interrupted; {kept}; it goes on with:\n  {resuming}") from error
     except ClusterUnavailable:
         say_next(resuming)
         raise
@@ -307,7 +305,7 @@ async def _leave(client: "ClusterClient", desired: "Desired", *, inside: bool, a
         # Ctrl-C once more: away at once.
         stay = True
     if stay and inside:
-        return "it goes on in the cluster"
+        return "the cluster goes on with it by itself, and you can join in again"
     if stay:
         hours = desired.run.profile.model_servers.deadline_hours
         return f"its model servers stay up, for {hours:g} hours at most"

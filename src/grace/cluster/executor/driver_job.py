@@ -82,8 +82,9 @@ async def dismiss(client: ClusterClient, desired: Desired, pacing: Pacing) -> bo
         return False
     await client.delete("Job", name, run.namespace, propagation="Foreground", uid=uid_of(found))
     for _ in range(math.ceil(_GONE_SECONDS / max(pacing.settle_seconds, 0.01))):
+        pods = await client.list("Pod", run.namespace, labels={**desired.labels, **_PODS})
         still = await client.get("Job", name, run.namespace)
-        if still is None or uid_of(still) != uid_of(found):
+        if not pods and (still is None or uid_of(still) != uid_of(found)):
             return True
         await asyncio.sleep(pacing.settle_seconds)
     raise ClusterError(

@@ -29,6 +29,8 @@ _ACCOUNTS: Mapping[Component, str] = {
     Component.RESULTS: "grace-results",
     Component.DRIVER: DRIVER,
 }
+# It is for more than the pod: a person or a workflow may have it.
+_PURPOSES = {Component.DRIVER: Component.SETUP}
 _RBAC = "rbac.authorization.k8s.io"
 # Server-side apply is a patch, of an object that may not be there yet.
 _OWN = ["get", "list", "watch", "create", "patch", "delete"]
@@ -63,7 +65,7 @@ def service_accounts(run: ClusterRun) -> tuple[V1ServiceAccount, ...]:
         V1ServiceAccount(
             api_version="v1",
             kind="ServiceAccount",
-            metadata=metadata(run, name, labelled(component)),
+            metadata=metadata(run, name, labelled(_PURPOSES.get(component, component))),
             automount_service_account_token=False,
         )
         for component, name in _ACCOUNTS.items()

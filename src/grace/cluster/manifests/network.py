@@ -38,6 +38,7 @@ from grace.cluster.request import PORT, ClusterRun
 
 _HTTPS = 443
 _DNS = 53
+_ANYWHERE = ("0.0.0.0/0", "::/0")
 _NAMESPACE = "kubernetes.io/metadata.name"
 
 
@@ -129,10 +130,10 @@ def _to_outside(run: ClusterRun, ports: list[int]) -> list[V1NetworkPolicyEgress
 
 
 def _to_api(run: ClusterRun) -> list[V1NetworkPolicyEgressRule]:
-    # By address, which every pod is told: no names, and no range, since a policy cannot say
-    # "the API" and each cluster has it elsewhere.
+    # Any address, since a policy cannot say "the API", and each cluster has it elsewhere.
+    anywhere = [V1NetworkPolicyPeer(ip_block=V1IPBlock(cidr=cidr)) for cidr in _ANYWHERE]
     ports = [_tcp(port) for port in run.profile.network.api_ports]
-    return [V1NetworkPolicyEgressRule(ports=ports)]
+    return [V1NetworkPolicyEgressRule(to=anywhere, ports=ports), _names(run.profile.network)]
 
 
 def _block(cidr: str, network: NetworkSettings) -> V1IPBlock:
