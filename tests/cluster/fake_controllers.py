@@ -112,6 +112,8 @@ class Controllers:
                 continue
             if _is_step(item["spec"]["template"]):
                 await self._advance_job(key, copy.deepcopy(item))
+            elif key[2].startswith("driver-"):
+                await self._advance_driver(key, copy.deepcopy(item))
             else:
                 await self._advance_server(key, copy.deepcopy(item))
         await self._collect_orphans()
@@ -183,15 +185,16 @@ class Controllers:
         if job["spec"].get("ttlSecondsAfterFinished") == 0:
             await self._storage.remove(key)
 
+    async def _advance_driver(self, key: Key, job: Object) -> None:
+        """Keep a pod that does nothing, until its Job is taken away."""
+        if not await self._leaves(key, job) and not self._pods_of(job):
+            labels = job["spec"]["template"]["metadata"]["labels"]
+            await self._make_pod(job, f"{key[2]}-0", labels)
+
     async def _advance_server(self, key: Key, item: Object) -> None:
         if await self._leaves(key, item):
             return
         labels = item["spec"]["template"]["metadata"]["labels"]
-        if key[2].startswith("driver-"):
-            # Nobody is in there: it runs until it is taken away.
-            if not self._pods_of(item):
-                await self._make_pod(item, f"{key[2]}-0", labels)
-            return
         script = self.servers.setdefault(labels["grace/model"], ServerScript())
         pods = self._pods_of(item)
         if item.get("status", {}).get("conditions"):
