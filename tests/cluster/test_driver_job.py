@@ -9,6 +9,7 @@ from cluster_runs import a_run
 from driving import QUICK, Notes, client_of, desired_of
 from fake_api import FakeApi
 from fake_controllers import ServerScript
+from pydantic import JsonValue
 from small_manifests import NAMESPACE, small_profile, small_run
 
 from grace.cluster.client import ClusterClient
@@ -30,7 +31,7 @@ async def allow(client: ClusterClient) -> None:
         ("v1", "ServiceAccount"),
         ("rbac.authorization.k8s.io/v1", "RoleBinding"),
     ):
-        metadata = {"name": "grace-driver", "namespace": NAMESPACE}
+        metadata: dict[str, JsonValue] = {"name": "grace-driver", "namespace": NAMESPACE}
         await client.apply({"apiVersion": version, "kind": kind, "metadata": metadata})
 
 
@@ -51,14 +52,16 @@ async def test_a_run_is_driven_in_the_cluster_until_it_is_over(api: FakeApi) -> 
 
 
 async def test_without_its_rights_it_is_left_out_with_a_word(api: FakeApi) -> None:
-    desired, notes = desired_of(small_run()), Notes()
-    said: list[str] = []
-    notes.message = said.append  # type: ignore[method-assign]  # what a screen would print
+    class Screen(Notes):
+        def message(self, text: str) -> None:
+            self.reasons.append(text)
+
+    desired, notes = desired_of(small_run()), Screen()
     async with client_of(api) as client:
         assert not await employ(client, desired, notes, QUICK)
         assert (await driver_of(client, desired)).standing is JobStanding.ABSENT
     assert drivers(api) == []
-    assert "ServiceAccount grace-driver is not in lab" in said[0]
+    assert "ServiceAccount grace-driver is not in lab" in notes.reasons[0]
 
 
 async def test_a_profile_can_do_without_it(api: FakeApi) -> None:
