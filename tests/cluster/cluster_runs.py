@@ -13,6 +13,7 @@ from grace.catalogue.model import ModelSpec
 from grace.catalogue.spec import Catalogue, load_catalogue
 from grace.cluster.manifests import (
     Manifest,
+    driver_objects,
     files_objects,
     gpu_option,
     server_objects,
@@ -101,7 +102,7 @@ def a_run(
 
 def everything(run: ClusterRun) -> list[Manifest]:
     """Return all objects of a run."""
-    objects = [*setup_objects(run), *files_objects(run)]
+    objects = [*setup_objects(run), *files_objects(run), *driver_objects(run)]
     for server in run.servers:
         for spec in (server.base, *server.adapters):
             objects += weights_objects(run, spec.key)

@@ -32,7 +32,9 @@ def test_every_pod_is_restricted(variant: Variant) -> None:
             "runAsUser": 10001,
             "seccompProfile": {"type": "RuntimeDefault"},
         }, owner
-        assert spec["automountServiceAccountToken"] is False
+        # The one that drives a run asks the API; no other does.
+        drives = spec["serviceAccountName"] == "grace-driver"
+        assert spec["automountServiceAccountToken"] is drives
         assert spec["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(spec)
         (container,) = spec["containers"]
@@ -166,7 +168,7 @@ def test_accounts_are_those_of_their_roles() -> None:
     assert accounts == {
         **{name: "grace-query" for name in ("smoke", "respond", "score", "recheck", "extract")},
         **{name: "grace-results" for name in ("finish", "files")},
-        **{"weights": "grace-weights", "model": "grace-server"},
+        **{"weights": "grace-weights", "model": "grace-server", "driver": "grace-driver"},
     }
 
 
