@@ -1,9 +1,9 @@
 """What all tests share: no keys from outside, no user configuration, patient Hypothesis."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -14,6 +14,11 @@ from grace.cli.main import invoke
 from grace.runs.folder import RunFolder, find_runs
 from inputs import input_flags, write_inputs
 from processes import Forker
+
+if TYPE_CHECKING:
+    from fake_api import FakeApi
+
+    from grace.cluster.client import ClusterClient
 
 settings.register_profile("grace", deadline=None, max_examples=50)
 settings.load_profile("grace")
@@ -97,3 +102,24 @@ def toy_runs(_toy_runs: Path, tmp_path: Path) -> tuple[RunFolder, RunFolder]:
 def incomplete_runs(_incomplete_runs: Path, tmp_path: Path) -> tuple[RunFolder, RunFolder]:
     """Copies of two closed runs in which some queries failed for good."""
     return _copied(_incomplete_runs, tmp_path / "incomplete")
+
+
+@pytest.fixture
+async def api() -> AsyncIterator["FakeApi"]:
+    """A cluster's API with nothing in it."""
+    # Found beside the tests that ask for it; all others do without.
+    from fake_api import FakeApi
+
+    fake = FakeApi()
+    async with fake.served():
+        yield fake
+
+
+@pytest.fixture
+async def client(api: "FakeApi") -> AsyncIterator["ClusterClient"]:
+    """Its client; what fails twice has failed."""
+    from grace.cluster.client import ClusterClient, Patience
+
+    patience = Patience(attempts=2, first_wait_seconds=0, longest_wait_seconds=0)
+    async with ClusterClient.at(api.url, patience=patience) as made:
+        yield made
