@@ -235,13 +235,12 @@ async def _drive(
     except RunInterrupted as error:
         kept = await _leave(client, desired, inside=inside, ask=ask)
         raise RunInterrupted(f"interrupted; {kept}; it goes on with:\n  {resuming}") from error
-    except ClusterUnavailable:
-        say_next(resuming)
-        raise
-    except GraceError:
-        # Nobody looks after its servers any more.
-        with contextlib.suppress(ClusterError):
-            await _leave(client, desired, inside=False, ask=False)
+    except GraceError as error:
+        # Out of reach from here, the cluster goes on with it by itself, where it drives it.
+        if not (inside and isinstance(error, ClusterUnavailable)):
+            # Nobody looks after its servers any more.
+            with contextlib.suppress(ClusterError):
+                await _leave(client, desired, inside=False, ask=False)
         say_next(resuming)
         raise
     if status is None:

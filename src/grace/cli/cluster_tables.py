@@ -23,7 +23,7 @@ _SHOWN_FINDINGS = 40
 _SEVERITIES = {"violation": "bold red", "not ready": "red", "notice": "yellow"}
 _LONGEST_VALUE = 60
 _SHOWN_HOURS = 0.1
-_STEPS = {
+STEP_WORDS = {
     StepKind.WEIGHTS: "fetch weights",
     StepKind.SMOKE: "smoke test",
     StepKind.RESPOND: "responses",
@@ -188,7 +188,7 @@ def _joined(moments: "Sequence[Moment]") -> "Iterator[Moment]":
 
 def _kinds_of(moment: "Moment") -> str:
     kinds = dict.fromkeys(StepKind(step.partition(".")[0]) for step in moment.steps)
-    return ", ".join(_STEPS[kind] for kind in kinds)
+    return ", ".join(STEP_WORDS[kind] for kind in kinds)
 
 
 def _hours(hours: float | None) -> str:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from grace.cli.cluster_tables import STEP_WORDS
 from grace.cli.screen import duration, visible
 from grace.cluster.executor.decide import ServerStanding, StepState
 from grace.cluster.executor.status import (
@@ -23,15 +24,6 @@ _STEP = 18
 _LONGEST_REASON = 160
 _LAST_PHASE = 6
 
-_STEPS = {
-    StepKind.WEIGHTS: "fetch weights",
-    StepKind.SMOKE: "smoke test",
-    StepKind.RESPOND: "responses",
-    StepKind.EXTRACT: "extraction",
-    StepKind.SCORE: "probabilities",
-    StepKind.RECHECK: "measured again",
-    StepKind.FINISH: "tables",
-}
 _MARKS = {
     StepState.WAITING: ("·", "dim"),
     StepState.RUNNING: ("▶", "cyan"),
@@ -70,7 +62,7 @@ def step_title(step: StepStatus) -> str:
 
 
 def _title(step: StepStatus) -> str:
-    title = _STEPS[step.step.kind]
+    title = STEP_WORDS[step.step.kind]
     return f"{title} of {step.step.experiment}" if step.step.kind is StepKind.FINISH else title
 
 

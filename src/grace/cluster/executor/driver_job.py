@@ -10,9 +10,9 @@ the change it would otherwise still act on.
 import asyncio
 import math
 
-from grace.cluster.client import ClusterClient
+from grace.cluster.client import ClusterClient, Manifest
 from grace.cluster.executor.decide import SeenStep
-from grace.cluster.executor.desired import OURS, RUN_LABEL, Desired
+from grace.cluster.executor.desired import Desired
 from grace.cluster.executor.judging import judge_job, uid_of
 from grace.cluster.executor.pacing import Pacing
 from grace.cluster.executor.status import ClusterHook
@@ -82,7 +82,7 @@ async def dismiss(client: ClusterClient, desired: Desired, pacing: Pacing) -> bo
         return False
     await client.delete("Job", name, run.namespace, propagation="Foreground", uid=uid_of(found))
     for _ in range(math.ceil(_GONE_SECONDS / max(pacing.settle_seconds, 0.01))):
-        pods = await client.list("Pod", run.namespace, labels={**desired.labels, **_PODS})
+        pods = await _pods(client, desired)
         still = await client.get("Job", name, run.namespace)
         if not pods and (still is None or uid_of(still) != uid_of(found)):
             return True
@@ -113,6 +113,9 @@ async def driver_of(client: ClusterClient, desired: Desired) -> SeenStep:
     """
     run = desired.run
     job = await client.get("Job", driver_job_name(run.run_id), run.namespace)
-    labels = {**OURS, **_PODS, RUN_LABEL: run.run_id}
-    pods = await client.list("Pod", run.namespace, labels=labels)
-    return judge_job(job, pods, run.profile.gpus.resources)
+    return judge_job(job, await _pods(client, desired), run.profile.gpus.resources)
+
+
+async def _pods(client: ClusterClient, desired: Desired) -> list[Manifest]:
+    labels = {**desired.labels, **_PODS}
+    return list(await client.list("Pod", desired.run.namespace, labels=labels))
