@@ -237,6 +237,20 @@ def test_an_interrupted_run_holds_no_server_and_goes_on_later(
     assert invoke(["cluster", "resume", WHEN, "--namespace", "lab", "--no-collect"]) == 0
 
 
+def test_a_run_that_goes_on_by_itself_is_left_alone_by_another_of_its_name(
+    api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.controllers.servers[MODEL] = ServerScript(looks=10**9)
+    begun = ["cluster", "run", "--yes", "--detach", *flags(small_inputs)]
+    assert invoke(begun) == 0
+    assert "goes on in lab by itself" in capsys.readouterr().out
+    (driver,) = [name for name in api.names("jobs") if name.startswith("driver-")]
+
+    assert invoke([*begun, "--seed", "7"]) != 0
+    assert "holds another run" in capsys.readouterr().err
+    assert driver in api.names("jobs")
+
+
 def test_nothing_is_sent_without_a_yes(
     api: FakeApi, small_inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,13 @@ from grace.cluster.collect import keep_inputs
 from grace.cluster.preparing import adjusted
 from grace.cluster.profile import load_profile
 from grace.cluster.request import ClusterRun
-from grace.errors import ClusterError, ClusterUnavailable, GraceError, RunInterrupted
+from grace.errors import (
+    ClusterError,
+    ClusterUnavailable,
+    GraceError,
+    IdentityMismatch,
+    RunInterrupted,
+)
 
 if TYPE_CHECKING:
     from grace.cluster.client import ClusterClient
@@ -207,7 +213,6 @@ async def _drive(
     from grace.cluster.executor.desired import Desired, default_builders
     from grace.cluster.executor.execute import begin
     from grace.cluster.executor.execute import drive as drive_to_its_end
-    from grace.cluster.manifests import upload_folder
 
     desired = Desired(request, default_builders())
     resuming = command_for("resume", request, place)
@@ -219,12 +224,14 @@ async def _drive(
     async def whole() -> "RunStatus | None":
         nonlocal inside
         with ClusterScreen() as screen:
-            if upload_folder(request) is not None:
-                # Before any step: they read what is uploaded.
-                await _set_up(client, desired, screen)
             pacing = _pacing()
             inside = await begin(
-                client, desired, hook=screen, pacing=pacing, retry_failed=retry_failed
+                client,
+                desired,
+                hook=screen,
+                pacing=pacing,
+                retry_failed=retry_failed,
+                before_steps=lambda: _upload(client, request),
             )
             if detach and inside:
                 return None
@@ -236,8 +243,10 @@ async def _drive(
         kept = await _leave(client, desired, inside=inside, ask=ask)
         raise RunInterrupted(f"interrupted; {kept}; it goes on with:\n  {resuming}") from error
     except GraceError as error:
-        # Out of reach from here, the cluster goes on with it by itself, where it drives it.
-        if not (inside and isinstance(error, ClusterUnavailable)):
+        # Out of reach from here, the cluster goes on with it by itself, where it drives it; and
+        # another run of the same name is none of ours.
+        away = inside and isinstance(error, ClusterUnavailable)
+        if not (away or isinstance(error, IdentityMismatch)):
             # Nobody looks after its servers any more.
             with contextlib.suppress(ClusterError):
                 await _leave(client, desired, inside=False, ask=False)
@@ -267,13 +276,19 @@ def _pacing() -> "Pacing":
 
 
 async def _set_up(client: "ClusterClient", desired: "Desired", screen: Any) -> None:  # noqa: ANN401 -- a ClusterHook, which needs the extra
-    from grace.cli.models import shown_progress
     from grace.cluster.executor.setting_up import set_up
-    from grace.cluster.uploading import upload_inputs
 
     await set_up(client, desired, screen, _pacing())
+    await _upload(client, desired.run)
+
+
+async def _upload(client: "ClusterClient", request: ClusterRun) -> None:
+    """Send inputs that are too large for ConfigMaps: steps read them."""
+    from grace.cli.models import shown_progress
+    from grace.cluster.uploading import upload_inputs
+
     with shown_progress() as progress:
-        await upload_inputs(client, desired.run, progress)
+        await upload_inputs(client, request, progress)
 
 
 async def _leave(client: "ClusterClient", desired: "Desired", *, inside: bool, ask: bool) -> str:
